@@ -1,0 +1,13 @@
+//! The pure core of Wattline, shared by board and host.
+//!
+//! Owns units, codes, records, the sample-block codec, frames, commands, the
+//! session and the campaign file's types. Holds no I/O, no async, no clock and
+//! no unsafe code: bytes and times come in as arguments.
+
+#![forbid(unsafe_code)]
+
+pub mod block;
+pub mod campaign_spec;
+pub mod code;
+pub mod record;
+pub mod units;

@@ -1,0 +1,2 @@
+//! measure
+fn main() {}
