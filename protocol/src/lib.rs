@@ -9,5 +9,9 @@
 pub mod block;
 pub mod campaign_spec;
 pub mod code;
+pub mod command;
+pub mod digest;
+pub mod frame;
 pub mod record;
+pub mod session;
 pub mod units;

@@ -1,0 +1,408 @@
+//! What an analysis says about a recording: plain results, ready to be shown.
+//!
+//! Owns the types between the arithmetic and its readers (report, export,
+//! compare). Computes nothing and reads nothing.
+
+use wattline_protocol::campaign_spec::CampaignSpec;
+use wattline_protocol::record::{
+    AgentBuild, BaselinePlace, BoardDescription, Cell, ChipDescription, GapReason,
+    RailDescription, RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
+};
+use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
+
+/// A value with its expanded uncertainty, k = 2 (95.45 % for a normal law).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Uncertain {
+    /// The estimate, in the unit that the field's name says.
+    pub value: f64,
+    /// Half-width of the interval, same unit.
+    pub expanded: f64,
+}
+
+/// One term of an uncertainty budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Term {
+    /// Tolerance of the shunt resistor.
+    ShuntResistance,
+    /// Gain of the shunt channel.
+    ShuntGain,
+    /// Offset of the shunt channel.
+    ShuntOffset,
+    /// Gain of the bus channel.
+    BusGain,
+    /// Offset of the bus channel.
+    BusOffset,
+    /// Rounding of codes.
+    Quantisation,
+    /// Where a value lies in time at the window's edges.
+    Edges,
+    /// Time without samples.
+    Missing,
+    /// Spread over repeats (or within the window where there is one only).
+    Statistical,
+    /// The idle power that a net energy subtracts.
+    Baseline,
+}
+
+impl Term {
+    /// The term in words.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ShuntResistance => "shunt resistance",
+            Self::ShuntGain => "shunt gain",
+            Self::ShuntOffset => "shunt offset",
+            Self::BusGain => "bus gain",
+            Self::BusOffset => "bus offset",
+            Self::Quantisation => "quantisation",
+            Self::Edges => "window edges",
+            Self::Missing => "missing time",
+            Self::Statistical => "repeats",
+            Self::Baseline => "idle baseline",
+        }
+    }
+}
+
+/// An energy with its uncertainty budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Energy {
+    /// The energy.
+    pub joules: Joules,
+    /// Standard uncertainties (k = 1) in joules, one a term.
+    pub terms: Vec<(Term, f64)>,
+}
+
+impl Energy {
+    /// Expanded uncertainty, k = 2: twice the root of the summed squares.
+    #[must_use]
+    pub fn expanded(&self) -> Joules {
+        Joules(2.0 * self.terms.iter().map(|(_, u)| u * u).sum::<f64>().sqrt())
+    }
+
+    /// The largest term; `None` where there is none.
+    #[must_use]
+    pub fn dominant(&self) -> Option<Term> {
+        self.terms.iter().max_by(|a, b| a.1.total_cmp(&b.1)).map(|(term, _)| *term)
+    }
+}
+
+/// What a window, a cell or a run is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// By the whole method.
+    Valid,
+    /// Usable, with a reason to look at.
+    Flagged,
+    /// Not to be used; kept and shown.
+    Invalid,
+}
+
+impl Verdict {
+    /// The verdict as one word.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Flagged => "flagged",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// Why a verdict is not `valid`. `code()` is what exports print, joined by `;`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// The campaign was a first look.
+    Quick,
+    /// The window is shorter than its rule.
+    Short,
+    /// More than 5 % of the window is missing.
+    Missing,
+    /// More than 0.1 % of the window is missing.
+    SomeMissing,
+    /// One gap of more than 100 ms.
+    Gap,
+    /// No sample lies in the window.
+    NoSamples,
+    /// The window's halves differ in speed or power.
+    Unsteady,
+    /// The warm-up ended at its limit, not at steadiness.
+    NotWarm,
+    /// Idle power before and after differ by more than 3 % of the net power.
+    IdleDrift,
+    /// No idle baseline: net energies are absent.
+    NoBaseline,
+    /// The interval of the cell is wider than 2 %.
+    Wide,
+    /// The board has no rail that holds all others; the parts were added.
+    NoTotalRail,
+    /// Codes at the end of the chip's range.
+    Overrange,
+    /// A window of the cell is missing or invalid.
+    FewWindows,
+    /// The trial failed.
+    TrialFailed,
+    /// The run was stopped before the cell was whole.
+    Stopped,
+    /// Weights or threads differ within the cell.
+    Mixed,
+}
+
+impl Reason {
+    /// The reason as one word of an export.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Quick => "quick",
+            Self::Short => "short",
+            Self::Missing => "missing",
+            Self::SomeMissing => "some_missing",
+            Self::Gap => "gap",
+            Self::NoSamples => "no_samples",
+            Self::Unsteady => "unsteady",
+            Self::NotWarm => "not_warm",
+            Self::IdleDrift => "idle_drift",
+            Self::NoBaseline => "no_baseline",
+            Self::Wide => "wide",
+            Self::NoTotalRail => "no_total_rail",
+            Self::Overrange => "overrange",
+            Self::FewWindows => "few_windows",
+            Self::TrialFailed => "trial_failed",
+            Self::Stopped => "stopped",
+            Self::Mixed => "mixed",
+        }
+    }
+
+    /// The reason as a sentence for a person.
+    #[must_use]
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Quick => "a quick look: short windows, few repeats",
+            Self::Short => "the window is shorter than the method asks for",
+            Self::Missing => "more than 5 % of the window has no samples",
+            Self::SomeMissing => "more than 0.1 % of the window has no samples",
+            Self::Gap => "a gap of more than 100 ms in the samples",
+            Self::NoSamples => "no sample lies in the window",
+            Self::Unsteady => "speed or power changed within the window",
+            Self::NotWarm => "the warm-up hit its time limit before it was steady",
+            Self::IdleDrift => "idle power before and after differ by more than 3 % of net power",
+            Self::NoBaseline => "no idle baseline, so no net energy",
+            Self::Wide => "the interval is wider than ±2 %",
+            Self::NoTotalRail => "no rail holds all others: the parts were added up",
+            Self::Overrange => "codes at the end of the chip's range",
+            Self::FewWindows => "a window of the cell is missing or invalid",
+            Self::TrialFailed => "a trial failed",
+            Self::Stopped => "the run was stopped first",
+            Self::Mixed => "weights or threads differ between windows of the cell",
+        }
+    }
+}
+
+/// A verdict with its reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Its reasons, sorted, each once; empty where valid.
+    pub reasons: Vec<Reason>,
+}
+
+/// One window of a trial.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WindowResult {
+    /// Number of the window within the run.
+    pub window: u32,
+    /// Its cell.
+    pub cell: u16,
+    /// Its trial.
+    pub trial: u32,
+    /// Epoch of the agent.
+    pub epoch: u32,
+    /// Start.
+    pub t0: BoardTime,
+    /// End.
+    pub t1: BoardTime,
+    /// Whole inferences in it.
+    pub inferences: u64,
+    /// Images in it.
+    pub images: u64,
+    /// Gross energy of the total rail (or of the parts, summed).
+    pub energy: Energy,
+    /// Energy above idle; `None` without a baseline.
+    pub net_energy: Option<Energy>,
+    /// True gross energy where the board is simulated.
+    pub true_energy: Option<Joules>,
+    /// Share of the window without samples, 0 to 1.
+    pub missing: f64,
+    /// Its verdict.
+    pub judgement: Judgement,
+}
+
+impl WindowResult {
+    /// Length of the window.
+    #[must_use]
+    pub fn length(&self) -> Nanos {
+        self.t1 - self.t0
+    }
+}
+
+/// An idle window.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaselineResult {
+    /// Where in the run.
+    pub place: BaselinePlace,
+    /// Start.
+    pub t0: BoardTime,
+    /// End.
+    pub t1: BoardTime,
+    /// Mean power of the total rail (or of the parts, summed).
+    pub power: Watts,
+    /// Standard uncertainty of that mean from its scatter alone, in watts.
+    pub scatter_w: f64,
+}
+
+/// One cell: all repeats of one combination.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CellResult {
+    /// What was asked for.
+    pub cell: Cell,
+    /// Threads the runner took; 0 where no trial was loaded.
+    pub threads: u16,
+    /// SHA-256 of the weights, in hex; empty where no trial was loaded.
+    pub weights_sha256: String,
+    /// Parameters of the network.
+    pub params: u64,
+    /// Multiply-accumulates for one image.
+    pub macs: u64,
+    /// Operations for one image in the convention of the 2016 paper.
+    pub ops_paper: u64,
+    /// Time per image, in ms; the figures below are `None` without a window.
+    pub ms_per_image: Option<Uncertain>,
+    /// Mean gross power, in W.
+    pub watts: Option<Uncertain>,
+    /// Gross energy per image, in mJ.
+    pub mj_per_image_gross: Option<Uncertain>,
+    /// Energy per image above idle, in mJ.
+    pub mj_per_image_net: Option<Uncertain>,
+    /// Largest term of the gross energy's budget.
+    pub dominant: Option<Term>,
+    /// Images per second.
+    pub images_per_s: Option<f64>,
+    /// Peak memory of the runner, in 10⁶ bytes.
+    pub memory_mb: Option<f64>,
+    /// Windows that the figures rest on.
+    pub windows: u32,
+    /// True gross energy per image, in mJ, where the board is simulated.
+    pub true_mj_per_image_gross: Option<f64>,
+    /// Its verdict.
+    pub judgement: Judgement,
+}
+
+/// A trial that gave no window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedTrial {
+    /// The trial.
+    pub trial: u32,
+    /// Its cell.
+    pub cell: u16,
+    /// How it ended.
+    pub outcome: TrialOutcome,
+}
+
+/// A stretch of absent data, with its reason.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Absence {
+    /// What is absent, in words (a stream, a rail).
+    pub what: String,
+    /// How many sequence numbers or sweeps.
+    pub count: u64,
+    /// Where in time, if known.
+    pub span: Option<(BoardTime, BoardTime)>,
+    /// Why; `None` means that the recording cannot tell: data is missing.
+    pub reason: Option<GapReason>,
+}
+
+/// One bucket of a drawn trace.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TracePoint {
+    /// Middle of the bucket.
+    pub at: BoardTime,
+    /// Smallest power in it, in W.
+    pub min_w: f64,
+    /// Mean power, in W.
+    pub mean_w: f64,
+    /// Largest power, in W.
+    pub max_w: f64,
+}
+
+/// Power of one rail over the run, for drawing; a gap ends a segment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Trace {
+    /// Index into `Analysis::rails`.
+    pub rail: usize,
+    /// Unbroken stretches.
+    pub segments: Vec<Vec<TracePoint>>,
+}
+
+/// All that a report shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// The run.
+    pub run: RunId,
+    /// The board.
+    pub board: BoardDescription,
+    /// The agent.
+    pub agent: AgentBuild,
+    /// The model behind the rails; `None` on a real board.
+    pub simulation: Option<Simulation>,
+    /// The campaign.
+    pub campaign: CampaignSpec,
+    /// CLOCK_REALTIME at the start, ns since 1970-01-01 UTC.
+    pub started_unix_ns: u64,
+    /// Board time of the start.
+    pub started: BoardTime,
+    /// Board time of the last record.
+    pub ended: BoardTime,
+    /// How the run ended; `None` where its end is not in the recording.
+    pub outcome: Option<RunOutcome>,
+    /// Sampled chips.
+    pub chips: Vec<ChipDescription>,
+    /// Sampled rails; shunts as corrected on the command line.
+    pub rails: Vec<RailDescription>,
+    /// Shunts that were corrected: rail name, recorded Ω, Ω used.
+    pub corrected_shunts: Vec<(String, f64, f64)>,
+    /// Scheduling class of the sampler.
+    pub scheduling: Scheduling,
+    /// The sampler's own report, one a chip.
+    pub sampler: Vec<SamplerReport>,
+    /// Cells, in the order of the plan.
+    pub cells: Vec<CellResult>,
+    /// Windows, in order of time.
+    pub windows: Vec<WindowResult>,
+    /// Idle windows, in order of time.
+    pub baselines: Vec<BaselineResult>,
+    /// Trials without a window.
+    pub failed: Vec<FailedTrial>,
+    /// What is absent.
+    pub absences: Vec<Absence>,
+    /// Power over time.
+    pub traces: Vec<Trace>,
+    /// Bound of the board↔host clock offset, in ns, where it was measured.
+    pub clock_bound_ns: Option<i64>,
+}
+
+impl Analysis {
+    /// The word that stands beside every simulated number; empty on a real board.
+    #[must_use]
+    pub fn simulated_word(&self) -> &'static str {
+        if self.simulation.is_some() { "simulated" } else { "" }
+    }
+
+    /// True where a cell is invalid or data is missing: exit code 4.
+    #[must_use]
+    pub fn is_incomplete(&self) -> bool {
+        self.outcome != Some(RunOutcome::Complete)
+            || self.absences.iter().any(|absence| absence.reason.is_none())
+            || self.cells.iter().any(|cell| cell.judgement.verdict == Verdict::Invalid)
+    }
+}
