@@ -1,0 +1,302 @@
+//! Reading a run's log, in the order in which it was appended.
+//!
+//! Owns a reader's place and what it has seen: each frame comes once, a
+//! damaged part is passed and said. Does not wait: at the end it gives
+//! nothing, and goes on when more is there.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+
+use wattline_protocol::frame::{Header, Identity};
+use wattline_protocol::record::{Gap, GapReason, RunId, StreamEnd};
+
+use super::SpoolError;
+use super::log::{Found, Log, Progress, Segment, SpooledFrame};
+use super::segment::{Ends, Piece, SegmentReader, Window, next_sequence, segment_name};
+use super::storage::StorageError;
+
+/// Reads one run's log; cheap to clone, one for each session.
+#[derive(Debug, Clone)]
+pub struct LogReader {
+    pub(super) log: Arc<Log>,
+}
+
+impl LogReader {
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.log.run
+    }
+
+    /// How far the log is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.log.state().progress()
+    }
+
+    /// Ends of the streams as the disk has them: what may be promised.
+    #[must_use]
+    pub fn durable_ends(&self) -> Vec<StreamEnd> {
+        self.log.state().durable.to_streams()
+    }
+
+    /// Ends of the streams, frames in memory included.
+    #[must_use]
+    pub fn appended_ends(&self) -> Vec<StreamEnd> {
+        self.log.state().appended.to_streams()
+    }
+
+    /// True where the end of the run is durable.
+    #[must_use]
+    pub fn ended(&self) -> bool {
+        self.log.state().ended
+    }
+
+    /// A cursor at the beginning, which passes over frames below `watermarks`.
+    #[must_use]
+    pub fn cursor(&self, watermarks: &[StreamEnd]) -> LogCursor {
+        let seen = watermarks
+            .iter()
+            .map(|end| {
+                (
+                    (end.epoch, end.stream),
+                    Seen {
+                        next: end.next,
+                        damages: 0,
+                    },
+                )
+            })
+            .collect();
+        LogCursor {
+            log: Arc::clone(&self.log),
+            place: Place::default(),
+            seen,
+            damages: 0,
+        }
+    }
+}
+
+/// What a cursor comes upon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// A frame, for the first time.
+    Frame(SpooledFrame),
+    /// Bytes of a segment that are no frame; the holes they leave follow as
+    /// they become known.
+    Damage {
+        /// Ordinal of the segment.
+        segment: u64,
+        /// Bytes passed over.
+        bytes: u64,
+    },
+    /// Sequence numbers that damage took.
+    Hole(Gap),
+}
+
+/// A place in a run's log.
+#[derive(Debug)]
+pub struct LogCursor {
+    log: Arc<Log>,
+    place: Place,
+    seen: HashMap<(u32, u32), Seen>,
+    /// Damaged parts passed so far.
+    damages: u64,
+}
+
+/// How far a stream was read.
+#[derive(Debug, Clone, Copy, Default)]
+struct Seen {
+    next: u64,
+    /// Damaged parts passed when it was last read: a step in the numbers is a
+    /// hole only where damage lies between.
+    damages: u64,
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    /// The segment that is read, and its ordinal once it was found.
+    index: usize,
+    ordinal: Option<u64>,
+    window: Window,
+    /// Streams of the head that are still to be compared with what was seen.
+    head: Vec<StreamEnd>,
+    /// Of the frames in memory, the first not yet read.
+    memory: u64,
+    /// A frame that waits behind the hole before it.
+    held: Option<SpooledFrame>,
+}
+
+impl LogCursor {
+    /// What comes next; `None` where nothing more is there yet.
+    ///
+    /// # Errors
+    /// [`SpoolError::Removed`] once the run is removed.
+    pub fn next_item(&mut self) -> Result<Option<Item>, SpoolError> {
+        loop {
+            if let Some(frame) = self.place.held.take() {
+                return Ok(Some(Item::Frame(frame)));
+            }
+            if let Some(hole) = self.hole_before_segment() {
+                return Ok(Some(Item::Hole(hole)));
+            }
+            let offset = self.place.window.offset();
+            match self.log.after(self.place.index, offset, self.place.memory) {
+                Found::Removed => return Err(self.removed()),
+                Found::End => return Ok(None),
+                Found::Memory { place, frame } => {
+                    self.place.memory = place + 1;
+                    if let Some(item) = self.take(frame) {
+                        return Ok(Some(item));
+                    }
+                }
+                Found::Disk {
+                    index,
+                    segment,
+                    limit,
+                } => {
+                    self.enter(index, &segment);
+                    if let Some(item) = self.read(&segment, limit.as_deref())? {
+                        return Ok(Some(item));
+                    }
+                }
+            }
+        }
+    }
+
+    fn removed(&self) -> SpoolError {
+        SpoolError::Removed {
+            run: self.log.run.clone(),
+        }
+    }
+
+    /// Goes to the start of a segment, unless it is the one that is read.
+    fn enter(&mut self, index: usize, segment: &Segment) {
+        if self.place.ordinal == Some(segment.ordinal) {
+            return;
+        }
+        self.place.index = index;
+        self.place.ordinal = Some(segment.ordinal);
+        self.place.window = Window::at(segment.head_bytes);
+        self.place.head = segment
+            .before
+            .as_ref()
+            .map(|before| before.to_streams())
+            .unwrap_or_default();
+        self.place.head.reverse();
+    }
+
+    /// A segment begins behind what was read before it: the rest is lost.
+    fn hole_before_segment(&mut self) -> Option<Gap> {
+        while let Some(end) = self.place.head.pop() {
+            let seen = self.seen.entry((end.epoch, end.stream)).or_default();
+            if seen.next < end.next {
+                let from = seen.next;
+                *seen = Seen {
+                    next: end.next,
+                    damages: self.damages,
+                };
+                return Some(hole(end.epoch, end.stream, from, end.next));
+            }
+        }
+        None
+    }
+
+    /// Reads on in the segment that was entered.
+    fn read(
+        &mut self,
+        segment: &Segment,
+        limit: Option<&Ends>,
+    ) -> Result<Option<Item>, SpoolError> {
+        if !self.place.head.is_empty() {
+            return Ok(None);
+        }
+        let name = segment_name(&self.log.folder, segment.ordinal);
+        let storage = self.log.storage.as_ref();
+        let piece = SegmentReader::new(storage, &name, &mut self.place.window).next(segment.end);
+        match piece {
+            Ok(None) => Ok(None),
+            Ok(Some(Piece::Damage { bytes })) => {
+                self.damages += 1;
+                Ok(Some(Item::Damage {
+                    segment: segment.ordinal,
+                    bytes,
+                }))
+            }
+            Ok(Some(Piece::Frame { header, bytes })) => {
+                let again = limit.is_some_and(|limit| is_behind(limit, &header));
+                if again {
+                    return Ok(None);
+                }
+                Ok(self.take(SpooledFrame {
+                    header,
+                    bytes: bytes.into(),
+                }))
+            }
+            Err(error) => self.without_file(segment, error),
+        }
+    }
+
+    /// The file is gone. Removed with its run, or lost: then the head of the
+    /// next segment tells what was in it.
+    fn without_file(
+        &mut self,
+        segment: &Segment,
+        error: StorageError,
+    ) -> Result<Option<Item>, SpoolError> {
+        if self.log.state().removed {
+            return Err(self.removed());
+        }
+        if error.source.kind() != io::ErrorKind::NotFound {
+            return Err(SpoolError::Storage(error));
+        }
+        let bytes = segment.end.saturating_sub(self.place.window.offset());
+        self.place.window = Window::at(segment.end);
+        self.damages += 1;
+        Ok(Some(Item::Damage {
+            segment: segment.ordinal,
+            bytes,
+        }))
+    }
+
+    /// Gives a frame that was not yet given, behind the hole before it.
+    fn take(&mut self, frame: SpooledFrame) -> Option<Item> {
+        let Identity {
+            epoch,
+            stream,
+            sequence,
+        } = frame.header.identity;
+        let seen = self.seen.entry((epoch, stream)).or_default();
+        let next = next_sequence(&frame.header);
+        if next <= seen.next {
+            return None;
+        }
+        let before = std::mem::replace(
+            seen,
+            Seen {
+                next,
+                damages: self.damages,
+            },
+        );
+        if sequence > before.next && before.damages < self.damages {
+            self.place.held = Some(frame);
+            return Some(Item::Hole(hole(epoch, stream, before.next, sequence)));
+        }
+        Some(Item::Frame(frame))
+    }
+}
+
+/// True for a frame that a later segment holds again.
+fn is_behind(limit: &Ends, header: &Header) -> bool {
+    header.identity.sequence >= limit.next(header.identity)
+}
+
+fn hole(epoch: u32, stream: u32, from: u64, to: u64) -> Gap {
+    Gap {
+        epoch,
+        stream,
+        from,
+        to,
+        reason: GapReason::DamagedFrame,
+    }
+}

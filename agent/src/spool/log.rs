@@ -1,0 +1,300 @@
+//! The log of one run, as its writer and its readers share it.
+//!
+//! Owns the list of readable segments, the frames in memory that are not yet
+//! durable, and the choice of what goes when that memory is full. Does not
+//! touch the disk: so the lock is never held across a system call, and a
+//! reader never waits for a sync.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wattline_protocol::frame::Header;
+use wattline_protocol::record::{Gap, GapReason, RunId, kind};
+
+use super::segment::{Ends, next_sequence, run_folder};
+use super::storage::Storage;
+
+/// Most bytes of frames that wait for the disk. 64 MiB: over 3 hours of one
+/// INA3221 at 5.2 kB/s or half an hour of the fastest chip at 37 kB/s, and a
+/// thirtieth of the memory of the smallest board that runs these networks.
+pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What is dropped at once when the bound is reached: so that one gap record
+/// stands for minutes, not one for each block.
+const DROP_BYTES: usize = 1024 * 1024;
+
+/// A frame with its header, read from the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SpooledFrame {
+    /// The header.
+    pub header: Header,
+    /// The whole frame as recorded, checksum included.
+    pub bytes: Arc<[u8]>,
+}
+
+/// A frame in memory and its place in the order of appending.
+#[derive(Debug)]
+pub(super) struct Pending {
+    place: u64,
+    frame: SpooledFrame,
+}
+
+/// A segment that readers may read.
+#[derive(Debug, Clone)]
+pub(super) struct Segment {
+    pub(super) ordinal: u64,
+    /// Bytes of its head; 0 where the head is damaged.
+    pub(super) head_bytes: u64,
+    /// One past the last byte that readers may read.
+    pub(super) end: u64,
+    /// What was durable before it; `None` where the head is damaged.
+    pub(super) before: Option<Arc<Ends>>,
+}
+
+/// How far a log is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Progress {
+    /// Frames appended since the agent's start.
+    pub appended: u64,
+    /// Of them: durable or dropped by policy.
+    pub durable: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct LogState {
+    pub(super) segments: Vec<Segment>,
+    pub(super) pending: VecDeque<Pending>,
+    pub(super) pending_bytes: usize,
+    /// Place of the next frame that is appended.
+    pub(super) next_place: u64,
+    /// Ends of the streams, those in memory included.
+    pub(super) appended: Ends,
+    /// Ends of the streams on disk.
+    pub(super) durable: Ends,
+    /// What hosts hold durably.
+    pub(super) acked: Ends,
+    /// A RUN_END is durable.
+    pub(super) ended: bool,
+    /// A [`RunLog`](super::RunLog) writes it.
+    pub(super) has_writer: bool,
+    /// The run was removed.
+    pub(super) removed: bool,
+}
+
+/// One run's log.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) storage: Arc<dyn Storage>,
+    pub(super) run: RunId,
+    pub(super) folder: String,
+    state: Mutex<LogState>,
+}
+
+/// What a reader finds at its place.
+pub(super) enum Found {
+    /// Bytes on disk up to `segment.end`, where `limit` cuts off what a later
+    /// segment holds again.
+    Disk {
+        index: usize,
+        segment: Segment,
+        limit: Option<Arc<Ends>>,
+    },
+    /// A frame in memory.
+    Memory { place: u64, frame: SpooledFrame },
+    /// Nothing more for now.
+    End,
+    /// The run was removed.
+    Removed,
+}
+
+impl Log {
+    pub(super) fn new(storage: Arc<dyn Storage>, run: RunId, state: LogState) -> Self {
+        Self {
+            storage,
+            folder: run_folder(&run),
+            run,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The state. A thread that panicked holding it ends the process; in
+    /// tests, where it does not, the state is whole between any two calls.
+    pub(super) fn state(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What follows for a reader that has read `segments[index]` up to
+    /// `offset` and of the frames in memory all before `place`. One lock for
+    /// the whole answer: a frame that moves from memory to disk meanwhile is
+    /// found in one of them.
+    pub(super) fn after(&self, index: usize, offset: u64, place: u64) -> Found {
+        let state = self.state();
+        if state.removed {
+            return Found::Removed;
+        }
+        let ahead = |at: usize| {
+            state
+                .segments
+                .get(at)
+                .is_some_and(|one| one.end > one.head_bytes)
+        };
+        let unread = state
+            .segments
+            .get(index)
+            .is_some_and(|one| one.end > offset);
+        let found = if unread {
+            Some(index)
+        } else {
+            (index + 1..state.segments.len()).find(|&at| ahead(at))
+        };
+        if let Some(index) = found
+            && let Some(segment) = state.segments.get(index)
+        {
+            let mut later = state.segments.iter().skip(index + 1);
+            let limit = later.find_map(|one| one.before.clone());
+            return Found::Disk {
+                index,
+                segment: segment.clone(),
+                limit,
+            };
+        }
+        let at = state
+            .pending
+            .partition_point(|pending| pending.place < place);
+        state
+            .pending
+            .get(at)
+            .map_or(Found::End, |pending| Found::Memory {
+                place: pending.place,
+                frame: pending.frame.clone(),
+            })
+    }
+}
+
+impl LogState {
+    /// Takes a frame into memory.
+    pub(super) fn push(&mut self, frame: SpooledFrame) {
+        self.appended.raise_over(&frame.header);
+        self.pending_bytes += frame.bytes.len();
+        self.pending.push_back(Pending {
+            place: self.next_place,
+            frame,
+        });
+        self.next_place += 1;
+    }
+
+    /// The first frame in memory at `place` or behind it.
+    pub(super) fn pending_from(&self, place: u64) -> Option<(u64, Arc<[u8]>)> {
+        let at = self
+            .pending
+            .partition_point(|pending| pending.place < place);
+        let pending = self.pending.get(at)?;
+        Some((pending.place, Arc::clone(&pending.frame.bytes)))
+    }
+
+    /// Place of the oldest frame in memory, or of the next one to come.
+    pub(super) fn first_pending(&self) -> u64 {
+        self.pending
+            .front()
+            .map_or(self.next_place, |pending| pending.place)
+    }
+
+    /// True where no frame waits in memory.
+    pub(super) fn all_durable(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// Forgets the frames before `place`: they are durable in `segment`.
+    pub(super) fn made_durable(&mut self, place: u64, segment: Segment) {
+        while self
+            .pending
+            .front()
+            .is_some_and(|pending| pending.place < place)
+        {
+            let Some(Pending { frame, .. }) = self.pending.pop_front() else {
+                break;
+            };
+            self.pending_bytes -= frame.bytes.len();
+            self.durable.raise_over(&frame.header);
+            self.ended |= frame.header.kind == kind::RUN_END;
+        }
+        match self.segments.last_mut() {
+            Some(last) if last.ordinal == segment.ordinal => *last = segment,
+            Some(_) | None => self.segments.push(segment),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            appended: self.next_place,
+            durable: self.first_pending(),
+        }
+    }
+
+    /// Drops frames until the memory is below its bound again: sample blocks
+    /// first, then spans, then the rest, oldest first within each.
+    pub(super) fn drop_over_bound(&mut self) -> Vec<Gap> {
+        if self.pending_bytes <= PENDING_BYTES_MAX {
+            return Vec::new();
+        }
+        let mut gaps = Vec::new();
+        for class in [DropClass::Samples, DropClass::Spans, DropClass::Rest] {
+            self.drop_class(class, PENDING_BYTES_MAX - DROP_BYTES, &mut gaps);
+        }
+        gaps
+    }
+
+    fn drop_class(&mut self, class: DropClass, bytes_kept: usize, gaps: &mut Vec<Gap>) {
+        let mut over = self.pending_bytes.saturating_sub(bytes_kept);
+        let mut dropped = 0;
+        self.pending.retain(|Pending { frame, .. }| {
+            if over == 0 || DropClass::of(frame.header.kind) != class {
+                return true;
+            }
+            over = over.saturating_sub(frame.bytes.len());
+            dropped += frame.bytes.len();
+            add_gap(gaps, &frame.header);
+            false
+        });
+        self.pending_bytes -= dropped;
+    }
+}
+
+/// What goes first when memory is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum DropClass {
+    /// Raw samples: the bulk, and a hole in them is stated in the uncertainty.
+    Samples,
+    /// Spans of inferences and layers.
+    Spans,
+    /// Windows, results, clocks, gaps: without them the rest has no meaning.
+    Rest,
+}
+
+impl DropClass {
+    fn of(kind: u8) -> Self {
+        match kind {
+            kind::SAMPLE_BLOCK => Self::Samples,
+            kind::INFERENCE_SPANS | kind::LAYER_SPANS => Self::Spans,
+            _ => Self::Rest,
+        }
+    }
+}
+
+/// Notes a dropped frame, joined to the gap before it where they touch.
+fn add_gap(gaps: &mut Vec<Gap>, header: &Header) {
+    let identity = header.identity;
+    let to = next_sequence(header);
+    let touching = gaps.iter_mut().rev().find(|gap| {
+        (gap.epoch, gap.stream, gap.to) == (identity.epoch, identity.stream, identity.sequence)
+    });
+    match touching {
+        Some(gap) => gap.to = to,
+        None => gaps.push(Gap {
+            epoch: identity.epoch,
+            stream: identity.stream,
+            from: identity.sequence,
+            to,
+            reason: GapReason::DroppedByPolicy,
+        }),
+    }
+}

@@ -1,0 +1,415 @@
+//! The spool: what the board has recorded and has not yet been told to forget.
+//!
+//! Owns the log of each run, its recovery after any end of the agent, the
+//! boot epoch and the board's identity. Does not know what a record means,
+//! except RUN_START, RUN_END and which kinds may go first when all is full.
+//! Rules and the bugs behind them: `facts/records-and-reliability.md` §3.3.
+//!
+//! # Constraints
+//!
+//! - One agent holds a spool: the root is locked ([`DiskStorage::open`]).
+//! - One writer a run ([`RunLog`]), any number of readers ([`LogCursor`]).
+//! - A frame on disk is the frame as recorded, byte for byte. Nothing is
+//!   rewritten in place, nothing is appended to a file of an earlier start.
+//! - There is no ledger: all is derived from the segments. A second file with
+//!   positions is a second truth, and after a crash one of them is wrong.
+//! - A frame that is not durable is also in memory, at most
+//!   [`PENDING_BYTES_MAX`] of them.
+//!
+//! # Layout
+//!
+//! ```text
+//! lock                     held by the agent, holds its process id
+//! board-id                 random identity, made once
+//! epoch.0  epoch.1         the epoch of this start and of the one before
+//! runs/<run>/00000001.seg  head, frames        4 MiB, then the next ordinal
+//! runs/<run>/00000002.seg  head, frames
+//! ```
+//! The head of a segment ([`segment`]) lists the ends of all streams that were
+//! durable before it. So recovery reads one segment a run, however long the
+//! run; a missing segment is a hole with known numbers; and of a frame that
+//! was written twice, the copy before the line is known not to count.
+//!
+//! # How each end leaves it
+//!
+//! - *Agent killed*: what was written is there, up to the last append.
+//! - *Power cut*: the newest segment has a torn tail of zeros, garbage or
+//!   nothing. Recovery finds the last whole frame, cuts behind it, and the run
+//!   goes on in a new segment.
+//! - *Power cut between creating a segment and syncing its folder*: the name is
+//!   gone. Nothing in it was promised.
+//! - *Power cut while a run is removed*: segments go oldest first, so that the
+//!   newest, with RUN_END, says until the last that the run is over.
+//! - *A write or a sync fails*: the segment is closed, what was not durable goes
+//!   from memory into a new one.
+//! - *Disk full*: frames wait in memory. At the bound, sample blocks go first,
+//!   oldest first, and the caller gets their numbers for a gap record.
+//! - *A bit rots*: the reader passes to the next whole frame and says how many
+//!   bytes it passed and, as the streams go on, which numbers are absent.
+//!
+//! # Rules, and the bug that each prevents
+//!
+//! - Append, sync, then promise. A promise before the sync is lost by a power cut.
+//! - The folder is synced before the first promise from a new segment: else the
+//!   contents are durable and the name is not.
+//! - Never a second sync of a file whose sync failed: the kernel marks pages
+//!   that it could not write as clean, and the second sync succeeds without them.
+//! - Never an append behind a torn tail: a reader that stops at the tear would
+//!   never see what follows.
+//! - The epoch is durable before the first sample of a start: else numbers that
+//!   the host holds already are given twice, and new samples are dropped as
+//!   duplicates.
+//! - Nothing is removed that a host has not acknowledged as durable; and a run
+//!   is removed whole, after its end, so that a second host can still fetch it
+//!   until the space is needed.
+
+pub mod board_id;
+pub mod cursor;
+pub mod disk;
+pub mod epoch;
+pub mod log;
+pub mod model;
+pub mod recover;
+mod removal;
+pub mod segment;
+pub mod storage;
+pub mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use thiserror::Error;
+use wattline_protocol::frame::{FrameError, Identity};
+use wattline_protocol::record::{RunId, StreamEnd};
+
+pub use board_id::BoardId;
+pub use cursor::{Item, LogCursor, LogReader};
+pub use disk::{DiskStorage, RootError, random_id};
+pub use epoch::{EpochOrigin, RaisedEpoch};
+pub use log::{PENDING_BYTES_MAX, Progress, SpooledFrame};
+pub use model::ModelStorage;
+pub use recover::{DamagedPart, RecoveredRun};
+pub use removal::RESERVE_BYTES;
+pub use segment::SEGMENT_BYTES_MAX;
+pub use storage::{AppendFile, Operation, Storage, StorageError};
+pub use writer::RunLog;
+
+use log::{Log, LogState};
+use segment::{RUNS_FOLDER, run_folder};
+
+/// Why the spool did not do what was asked.
+#[derive(Debug, Error)]
+pub enum SpoolError {
+    /// There is no space. What was appended waits in memory.
+    #[error("spool: the board's disk is full")]
+    DiskFull {
+        /// The call that met it.
+        source: StorageError,
+    },
+    /// A run would not fit.
+    #[error(
+        "spool: {free_bytes} bytes are free, the run needs {needed_bytes} and {reserve_bytes} stay free"
+    )]
+    TooLittleSpace {
+        /// Bytes free now.
+        free_bytes: u64,
+        /// Bytes that the caller expects to write.
+        needed_bytes: u64,
+        /// Bytes that always stay free.
+        reserve_bytes: u64,
+    },
+    /// The disk failed otherwise. What was appended waits in memory.
+    #[error(transparent)]
+    Storage(StorageError),
+    /// No such run is spooled.
+    #[error("spool: no run `{run}`")]
+    UnknownRun {
+        /// The run asked for.
+        run: RunId,
+    },
+    /// A run of this name is spooled already.
+    #[error("spool: run `{run}` exists already")]
+    RunExists {
+        /// The run.
+        run: RunId,
+    },
+    /// A run has one writer.
+    #[error("spool: run `{run}` is being written")]
+    HasWriter {
+        /// The run.
+        run: RunId,
+    },
+    /// The run was removed.
+    #[error("spool: run `{run}` was removed")]
+    Removed {
+        /// The run.
+        run: RunId,
+    },
+    /// A run that goes on, or that no host holds whole, is not removed.
+    #[error("spool: run `{run}` is kept until it has ended and a host holds all of it")]
+    StillNeeded {
+        /// The run.
+        run: RunId,
+    },
+    /// The bytes are not one frame: our own bug.
+    #[error("spool: refused bytes that are not one frame")]
+    NotAFrame {
+        /// What is wrong with them.
+        source: FrameError,
+    },
+    /// A sequence number for the second time: our own bug.
+    #[error(
+        "spool: sequence number {} of stream {} in epoch {} was given before, the next is {next}",
+        identity.sequence, identity.stream, identity.epoch
+    )]
+    OutOfOrder {
+        /// What the frame says.
+        identity: Identity,
+        /// The number that is next.
+        next: u64,
+    },
+    /// All 2³² epochs are used.
+    #[error("spool: the epoch cannot rise above {epoch}")]
+    NoEpochLeft {
+        /// The last one.
+        epoch: u32,
+    },
+}
+
+impl From<StorageError> for SpoolError {
+    fn from(source: StorageError) -> Self {
+        if source.is_full() {
+            Self::DiskFull { source }
+        } else {
+            Self::Storage(source)
+        }
+    }
+}
+
+/// What the spool holds of one run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunStatus {
+    /// The run.
+    pub run: RunId,
+    /// Its end is durable.
+    pub ended: bool,
+    /// It is being written.
+    pub has_writer: bool,
+    /// Segments on disk.
+    pub segments: usize,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes in memory alone.
+    pub pending_bytes: usize,
+    /// Ends of its streams, frames in memory included.
+    pub ends: Vec<StreamEnd>,
+    /// What hosts hold durably, as far as they have said since this start.
+    pub acked: Vec<StreamEnd>,
+    /// True where that is all of it.
+    pub is_acked: bool,
+}
+
+/// The board's spool; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    storage: Arc<dyn Storage>,
+    board: BoardId,
+    recovered: Vec<RecoveredRun>,
+    logs: Mutex<BTreeMap<RunId, Arc<Log>>>,
+}
+
+impl Spool {
+    /// Recovers what is there: torn tails are cut, each run's ends are known.
+    /// `fresh_id` becomes the board's identity where it has none
+    /// ([`random_id`]). A full disk is no obstacle: what is there can be read.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] where folders cannot be listed.
+    pub fn open(storage: Arc<dyn Storage>, fresh_id: &str) -> Result<Self, SpoolError> {
+        let board = BoardId::load(storage.as_ref(), fresh_id)?;
+        let mut logs = BTreeMap::new();
+        let mut recovered = Vec::new();
+        let names = storage
+            .list(RUNS_FOLDER)
+            .map_err(|source| StorageError::new(Operation::Read, RUNS_FOLDER, source))?;
+        // A folder with another name is none of ours and is left alone.
+        for run in names.iter().filter_map(|name| RunId::new(name).ok()) {
+            match recover::recover(storage.as_ref(), &run)? {
+                Some(recovery) => {
+                    recovered.push(recovery.found);
+                    let log = Log::new(Arc::clone(&storage), run.clone(), recovery.state);
+                    logs.insert(run, Arc::new(log));
+                }
+                // Made and never written: its first segment was not yet durable.
+                None => removal::remove_empty(storage.as_ref(), &run),
+            }
+        }
+        let inner = Inner {
+            storage,
+            board,
+            recovered,
+            logs: Mutex::new(logs),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Identity of the board.
+    #[must_use]
+    pub fn board_id(&self) -> &str {
+        self.inner.board.as_str()
+    }
+
+    /// The runs as this start found them, by name.
+    #[must_use]
+    pub fn recovered(&self) -> &[RecoveredRun] {
+        &self.inner.recovered
+    }
+
+    /// Raises the epoch, durably; called once a start, before the first
+    /// sample. `boot_id` is the kernel's, kept beside it.
+    ///
+    /// # Errors
+    /// [`SpoolError::DiskFull`]: nothing can be recorded, runs are refused,
+    /// and it may be called again; [`SpoolError::Storage`],
+    /// [`SpoolError::NoEpochLeft`].
+    pub fn raise_epoch(&self, boot_id: &str) -> Result<RaisedEpoch, SpoolError> {
+        let storage = self.inner.storage.as_ref();
+        // Without the board's identity on disk an epoch identifies nothing.
+        self.inner.board.store(storage)?;
+        let newest = self
+            .inner
+            .recovered
+            .iter()
+            .filter_map(RecoveredRun::last_epoch)
+            .max();
+        epoch::raise(storage, boot_id, newest)
+    }
+
+    /// Begins the log of a new run.
+    ///
+    /// # Errors
+    /// [`SpoolError::RunExists`], [`SpoolError::DiskFull`], [`SpoolError::Storage`].
+    pub fn create_run(&self, run: &RunId) -> Result<RunLog, SpoolError> {
+        let mut logs = self.logs();
+        if logs.contains_key(run) {
+            return Err(SpoolError::RunExists { run: run.clone() });
+        }
+        let storage = &self.inner.storage;
+        for (parent, folder) in [("", RUNS_FOLDER.to_owned()), (RUNS_FOLDER, run_folder(run))] {
+            let failed = |operation| {
+                let name = folder.clone();
+                move |source| StorageError::new(operation, &name, source)
+            };
+            storage
+                .create_folder(&folder)
+                .map_err(failed(Operation::Create))?;
+            storage
+                .sync_folder(parent)
+                .map_err(failed(Operation::Sync))?;
+        }
+        let state = LogState {
+            has_writer: true,
+            ..LogState::default()
+        };
+        let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), state));
+        logs.insert(run.clone(), Arc::clone(&log));
+        Ok(RunLog::new(log, 1))
+    }
+
+    /// Goes on with a run, in a new segment.
+    ///
+    /// # Errors
+    /// [`SpoolError::UnknownRun`], [`SpoolError::HasWriter`],
+    /// [`SpoolError::Storage`] where its folder cannot be listed.
+    pub fn resume_run(&self, run: &RunId) -> Result<RunLog, SpoolError> {
+        let log = self.log(run)?;
+        // From the disk, not from the list of readable segments: the remains of a
+        // failed one keep their name.
+        let names = log
+            .storage
+            .list(&log.folder)
+            .map_err(|source| StorageError::new(Operation::Read, &log.folder, source))?;
+        let last = names
+            .iter()
+            .filter_map(|name| segment::segment_ordinal(name))
+            .max();
+        {
+            let mut state = log.state();
+            if state.has_writer {
+                return Err(SpoolError::HasWriter { run: run.clone() });
+            }
+            state.has_writer = true;
+        }
+        Ok(RunLog::new(log, last.unwrap_or(0) + 1))
+    }
+
+    /// A reader of a run's log.
+    ///
+    /// # Errors
+    /// [`SpoolError::UnknownRun`].
+    pub fn reader(&self, run: &RunId) -> Result<LogReader, SpoolError> {
+        Ok(LogReader {
+            log: self.log(run)?,
+        })
+    }
+
+    /// All runs, oldest first.
+    #[must_use]
+    pub fn runs(&self) -> Vec<RunStatus> {
+        let mut runs: Vec<RunStatus> = self.logs().values().map(|log| status(log)).collect();
+        // Epoch and ordinal within it: names are the host's choice and need not sort.
+        runs.sort_by_key(|run| run.ends.first().map(|end| (end.epoch, end.stream)));
+        runs
+    }
+
+    /// Takes what a host holds durably. Watermarks only rise. True where that
+    /// is now all of a run that has ended.
+    ///
+    /// # Errors
+    /// [`SpoolError::UnknownRun`].
+    pub fn ack(&self, run: &RunId, watermarks: &[StreamEnd]) -> Result<bool, SpoolError> {
+        let log = self.log(run)?;
+        let mut state = log.state();
+        for mark in watermarks {
+            state.acked.raise(mark.epoch, mark.stream, mark.next);
+        }
+        Ok(state.ended && state.appended.within(&state.acked))
+    }
+
+    fn log(&self, run: &RunId) -> Result<Arc<Log>, SpoolError> {
+        let unknown = || SpoolError::UnknownRun { run: run.clone() };
+        self.logs().get(run).cloned().ok_or_else(unknown)
+    }
+
+    fn logs(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<Log>>> {
+        self.inner
+            .logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn status(log: &Log) -> RunStatus {
+    let state = log.state();
+    RunStatus {
+        run: log.run.clone(),
+        ended: state.ended,
+        has_writer: state.has_writer,
+        segments: state.segments.len(),
+        bytes: state.segments.iter().map(|segment| segment.end).sum(),
+        pending_bytes: state.pending_bytes,
+        ends: state.appended.to_streams(),
+        acked: state.acked.to_streams(),
+        is_acked: state.appended.within(&state.acked),
+    }
+}

@@ -1,0 +1,328 @@
+//! Writing a run's log.
+//!
+//! Owns the open segment and the rule that a promise follows a sync. After
+//! any error of a write or a sync the segment is closed for good and what was
+//! not durable is written again, from memory, into a new one: a kernel that
+//! failed to write a page may call the next sync of the same file a success.
+
+use std::sync::Arc;
+
+use tracing::{info, warn};
+use wattline_protocol::frame;
+use wattline_protocol::record::{Gap, RunId, StreamEnd};
+
+use super::SpoolError;
+use super::cursor::LogReader;
+use super::log::{Log, PENDING_BYTES_MAX, Progress, Segment, SpooledFrame};
+use super::segment::{Head, SEGMENT_BYTES_MAX, as_u64, segment_name};
+use super::storage::{AppendFile, Operation, StorageError};
+
+/// Segments that one sync opens because the one before failed. A disk that
+/// fails twice in a row is asked again at the next sync.
+const ATTEMPTS_PER_SYNC_MAX: u32 = 2;
+
+/// Writes one run's log. There is one for a run at a time.
+#[derive(Debug)]
+pub struct RunLog {
+    log: Arc<Log>,
+    open: Option<Open>,
+    next_ordinal: u64,
+    /// Place of the first frame that is not in the open segment.
+    unwritten: u64,
+    /// The disk refused, and the log was told of it.
+    stalled: bool,
+}
+
+/// A segment that is written.
+#[derive(Debug)]
+struct Open {
+    file: Box<dyn AppendFile>,
+    segment: Segment,
+    /// Bytes written, durable or not.
+    written: u64,
+    /// Its name is durable.
+    is_named: bool,
+}
+
+impl RunLog {
+    pub(super) fn new(log: Arc<Log>, next_ordinal: u64) -> Self {
+        let unwritten = log.state().first_pending();
+        Self {
+            log,
+            open: None,
+            next_ordinal,
+            unwritten,
+            stalled: false,
+        }
+    }
+
+    /// The run.
+    #[must_use]
+    pub fn run(&self) -> &RunId {
+        &self.log.run
+    }
+
+    /// A reader of this log, for any thread.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        LogReader {
+            log: Arc::clone(&self.log),
+        }
+    }
+
+    /// Frames appended and frames durable.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        self.log.state().progress()
+    }
+
+    /// Ends of the streams as the disk has them: what may be promised.
+    #[must_use]
+    pub fn durable_ends(&self) -> Vec<StreamEnd> {
+        self.log.state().durable.to_streams()
+    }
+
+    /// Bytes of frames that are in memory alone, of [`PENDING_BYTES_MAX`].
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.log.state().pending_bytes
+    }
+
+    /// Takes one frame, exactly as recorded. A refusing disk is no error
+    /// here: the frame waits in memory, and [`RunLog::sync`] says so. Returns
+    /// what had to be dropped for it once [`PENDING_BYTES_MAX`] wait; the
+    /// caller records it. Waits for the disk only where a segment is full.
+    ///
+    /// # Errors
+    /// [`SpoolError::NotAFrame`] and [`SpoolError::OutOfOrder`], which only
+    /// our own bug can cause; [`SpoolError::Removed`] once the run is removed.
+    pub fn append(&mut self, bytes: &[u8]) -> Result<Vec<Gap>, SpoolError> {
+        self.take(bytes)?;
+        if !self.stalled {
+            // An error closed the segment; the next sync meets it again and tells.
+            let written = self.write_pending();
+            if let Err(error) = written.and_then(|()| self.sync_full_segment()) {
+                self.fail(&error);
+            }
+        }
+        if self.pending_bytes() <= PENDING_BYTES_MAX {
+            return Ok(Vec::new());
+        }
+        // The last attempt before anything is dropped.
+        match self.sync() {
+            Ok(()) => Ok(Vec::new()),
+            Err(_) => Ok(self.drop_over_bound()),
+        }
+    }
+
+    /// Makes all frames durable. On an error they stay in memory and are
+    /// tried again at the next call.
+    ///
+    /// # Errors
+    /// [`SpoolError::DiskFull`] where there is no space,
+    /// [`SpoolError::Storage`] where the disk fails otherwise.
+    pub fn sync(&mut self) -> Result<(), SpoolError> {
+        let mut attempts = 0;
+        loop {
+            match self.sync_once() {
+                Ok(()) => {
+                    if self.stalled {
+                        self.stalled = false;
+                        info!(run = %self.log.run, "The spool's disk takes frames again.");
+                    }
+                    return Ok(());
+                }
+                Err(error) => {
+                    attempts += 1;
+                    let full = error.is_full();
+                    self.fail(&error);
+                    if full || attempts >= ATTEMPTS_PER_SYNC_MAX {
+                        self.stalled = true;
+                        return Err(SpoolError::from(error));
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        let frame = frame::decode(bytes).map_err(|source| SpoolError::NotAFrame { source })?;
+        let (header, identity) = (frame.header, frame.header.identity);
+        let mut state = self.log.state();
+        if state.removed {
+            return Err(SpoolError::Removed {
+                run: self.log.run.clone(),
+            });
+        }
+        let next = state.appended.next(identity);
+        if identity.sequence < next {
+            return Err(SpoolError::OutOfOrder { identity, next });
+        }
+        state.push(SpooledFrame {
+            header,
+            bytes: frame.bytes.into(),
+        });
+        Ok(())
+    }
+
+    fn drop_over_bound(&self) -> Vec<Gap> {
+        // After a failed sync no segment is open: what is dropped here is in
+        // no file that will be synced.
+        let gaps = self.log.state().drop_over_bound();
+        if !gaps.is_empty() {
+            warn!(run = %self.log.run, gaps = gaps.len(), "Frames dropped: disk and memory are full.");
+        }
+        gaps
+    }
+
+    fn sync_once(&mut self) -> Result<(), StorageError> {
+        loop {
+            self.write_pending()?;
+            self.sync_open()?;
+            if self.log.state().all_durable() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn sync_full_segment(&mut self) -> Result<(), StorageError> {
+        match &self.open {
+            Some(open) if open.written >= SEGMENT_BYTES_MAX => self.sync_open(),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Writes what is only in memory, until the segment is full.
+    fn write_pending(&mut self) -> Result<(), StorageError> {
+        loop {
+            let pending = self.log.state().pending_from(self.unwritten);
+            let Some((place, bytes)) = pending else {
+                return Ok(());
+            };
+            let open = match &mut self.open {
+                Some(open) => open,
+                None => self
+                    .open
+                    .insert(Self::open(&self.log, &mut self.next_ordinal)?),
+            };
+            if open.written >= SEGMENT_BYTES_MAX {
+                return Ok(());
+            }
+            open.append(&self.log, &bytes)?;
+            self.unwritten = place + 1;
+        }
+    }
+
+    fn open(log: &Log, next_ordinal: &mut u64) -> Result<Open, StorageError> {
+        let before = log.state().durable.clone();
+        let ordinal = *next_ordinal;
+        // Taken even where the attempt fails: half of it may be on the disk.
+        *next_ordinal += 1;
+        let name = segment_name(&log.folder, ordinal);
+        let head = Head {
+            ordinal,
+            run: log.run.clone(),
+            before,
+        };
+        let bytes = head.encode();
+        let head_bytes = as_u64(bytes.len());
+        let file = log
+            .storage
+            .create(&name)
+            .map_err(|source| StorageError::new(Operation::Create, &name, source))?;
+        let before = Some(Arc::new(head.before));
+        let segment = Segment {
+            ordinal,
+            head_bytes,
+            end: head_bytes,
+            before,
+        };
+        let mut open = Open {
+            file,
+            segment,
+            written: 0,
+            is_named: false,
+        };
+        if let Err(error) = open.append(log, &bytes) {
+            open.abandon(log, error.is_full());
+            return Err(error);
+        }
+        Ok(open)
+    }
+
+    /// Makes the open segment durable and tells the readers.
+    fn sync_open(&mut self) -> Result<(), StorageError> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        let written = open.written;
+        if open.segment.end == written {
+            return Ok(());
+        }
+        let name = segment_name(&self.log.folder, open.segment.ordinal);
+        let failed = |source| StorageError::new(Operation::Sync, &name, source);
+        open.file.sync().map_err(failed)?;
+        if !open.is_named {
+            self.log
+                .storage
+                .sync_folder(&self.log.folder)
+                .map_err(failed)?;
+            open.is_named = true;
+        }
+        open.segment.end = written;
+        self.log
+            .state()
+            .made_durable(self.unwritten, open.segment.clone());
+        if written >= SEGMENT_BYTES_MAX {
+            self.open = None;
+        }
+        Ok(())
+    }
+
+    /// Closes the segment; all that is not durable counts as not written.
+    fn fail(&mut self, error: &StorageError) {
+        if !self.stalled {
+            warn!(run = %self.log.run, %error, cause = %error.source, "Segment closed; its unsynced frames are kept in memory.");
+        }
+        if let Some(open) = self.open.take() {
+            open.abandon(&self.log, error.is_full());
+        }
+        self.unwritten = self.log.state().first_pending();
+    }
+}
+
+impl Drop for RunLog {
+    fn drop(&mut self) {
+        self.log.state().has_writer = false;
+    }
+}
+
+impl Open {
+    fn append(&mut self, log: &Log, bytes: &[u8]) -> Result<(), StorageError> {
+        self.file.append(bytes).map_err(|source| {
+            let name = segment_name(&log.folder, self.segment.ordinal);
+            StorageError::new(Operation::Append, &name, source)
+        })?;
+        self.written += as_u64(bytes.len());
+        Ok(())
+    }
+
+    /// Leaves the segment. Where nothing in it was promised it goes; a full
+    /// disk gets back what was not promised. Both may fail: the head of the
+    /// next segment tells readers that the rest does not count.
+    fn abandon(self, log: &Log, full: bool) {
+        let name = segment_name(&log.folder, self.segment.ordinal);
+        drop(self.file);
+        let storage = &log.storage;
+        let tidied = if self.segment.end == self.segment.head_bytes {
+            storage.remove(&name)
+        } else if full {
+            storage.truncate(&name, self.segment.end)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = tidied {
+            tracing::debug!(name, %error, "An abandoned segment stays as it is.");
+        }
+    }
+}
