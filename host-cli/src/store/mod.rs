@@ -164,8 +164,8 @@ impl Store {
 
     fn check<'a>(&self, identity: Identity, bytes: &'a [u8]) -> Result<Frame<'a>, StoreError> {
         let damaged = |damage| StoreError::Damaged { path: self.path.clone(), damage };
-        let frame = frame::decode(bytes)
-            .map_err(|source| damaged(Damage::Frame { identity, source }))?;
+        let frame =
+            frame::decode(bytes).map_err(|source| damaged(Damage::Frame { identity, source }))?;
         if frame.header.identity != identity || frame.bytes.len() != bytes.len() {
             return Err(damaged(Damage::WrongFrame { identity }));
         }
@@ -405,8 +405,8 @@ impl Batch<'_> {
     fn commit(self) -> Result<Vec<StreamEnd>, StoreError> {
         let Self { path, transaction, touched } = self;
         let write = || -> rusqlite::Result<()> {
-            let mut statement =
-                transaction.prepare_cached("INSERT OR REPLACE INTO watermarks VALUES (?1, ?2, ?3)")?;
+            let mut statement = transaction
+                .prepare_cached("INSERT OR REPLACE INTO watermarks VALUES (?1, ?2, ?3)")?;
             for (&(epoch, stream), &next) in &touched {
                 statement.execute(params![epoch, stream, next])?;
             }

@@ -25,8 +25,7 @@ fn frame_of(record: &Record, identity: Identity) -> Vec<u8> {
 }
 
 fn notice(stream: u32, sequence: u64) -> Vec<u8> {
-    let record =
-        Record::from(Notice { at: BoardTime(sequence), what: NoticeKind::BoardDiskFull });
+    let record = Record::from(Notice { at: BoardTime(sequence), what: NoticeKind::BoardDiskFull });
     frame_of(&record, Identity { epoch: 1, stream, sequence })
 }
 
@@ -68,10 +67,7 @@ fn a_hole_is_refused_and_nothing_of_its_batch_is_kept() {
     let (_folder, path) = recording(3);
     let mut store = Store::open_for_append(&path).unwrap();
     let refused = append(&mut store, &[notice(256, 3), notice(256, 5)]);
-    assert!(
-        matches!(refused, Err(StoreError::Hole { expected: 4, found: 5, .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(StoreError::Hole { expected: 4, found: 5, .. })), "{refused:?}");
     assert_eq!(store.frame_count().unwrap(), 3);
     assert_eq!(store.watermarks().unwrap(), [StreamEnd { epoch: 1, stream: 256, next: 3 }]);
 }
