@@ -29,16 +29,31 @@ impl<'a> BitWriter<'a> {
     /// Appends the low `bits` bits of a value that has no others.
     #[inline]
     pub(super) fn put(&mut self, value: u64, bits: u32) {
-        debug_assert!(bits <= BITS_MAX && value >> bits == 0);
-        self.word |= value.wrapping_shl(self.used);
-        let used = self.used.wrapping_add(bits);
-        if used < u64::BITS {
-            self.used = used;
-        } else {
-            self.out.extend_from_slice(&self.word.to_le_bytes());
-            self.word = value.wrapping_shr(u64::BITS.wrapping_sub(self.used));
-            self.used = used.wrapping_sub(u64::BITS);
+        self.put_all(core::iter::once((value, bits)));
+    }
+
+    /// Appends values with their bits, one after the other.
+    #[inline(always)]
+    pub(super) fn put_all(&mut self, values: impl Iterator<Item = (u64, u32)>) {
+        // Copies live in registers for the length of the loop.
+        let Self {
+            word: mut all,
+            mut used,
+            ..
+        } = *self;
+        for (value, bits) in values {
+            debug_assert!(bits <= BITS_MAX && value & !low_mask(bits) == 0);
+            all |= value.wrapping_shl(used);
+            let sum = used.wrapping_add(bits);
+            if sum < u64::BITS {
+                used = sum;
+            } else {
+                self.out.extend_from_slice(&all.to_le_bytes());
+                all = value.wrapping_shr(u64::BITS.wrapping_sub(used));
+                used = sum.wrapping_sub(u64::BITS);
+            }
         }
+        (self.word, self.used) = (all, used);
     }
 
     /// Appends a number as six bits of length and its bits but the first one.

@@ -2,7 +2,7 @@
 //!
 //! Owns lift and foretelling, there and back. Which of them a column gets is
 //! chosen in `plan`; how residuals become bits stands in `residual`.
-//! Theory: RFC 9639 §4.2.2 (decorrelation between channels) and §9.2.5.
+//! Theory: RFC 9639 §4.2 (decorrelation between channels), §9.2.6 (prediction).
 
 use super::bits::{BitReader, BitWriter};
 use super::residual::{self, CHUNK};
@@ -60,29 +60,29 @@ pub(super) struct Predictor {
 impl Predictor {
     pub(super) fn new(plan: &Plan, first: i32) -> Self {
         let lean = plan.lean.cast_signed();
-        let first = first.wrapping_shl(MEAN_FRACTION);
-        let to_mean = 8_i32.wrapping_sub(lean);
         Self {
-            mean: first,
+            mean: first.wrapping_shl(MEAN_FRACTION),
             last: first,
             memory: plan.memory,
-            to_mean,
-            to_last: lean,
+            to_mean: 8_i32.wrapping_sub(lean),
+            to_last: lean.wrapping_shl(MEAN_FRACTION),
         }
     }
 
     #[inline(always)]
     pub(super) const fn foretell(&self) -> i32 {
-        let mean = self.mean.wrapping_mul(self.to_mean);
+        let half = 4 << MEAN_FRACTION;
+        let mean = self.mean.wrapping_mul(self.to_mean).wrapping_add(half);
         let last = self.last.wrapping_mul(self.to_last);
-        mean.wrapping_add(last).wrapping_add(4 << MEAN_FRACTION) >> (MEAN_FRACTION + 3)
+        mean.wrapping_add(last) >> (MEAN_FRACTION + 3)
     }
 
     #[inline(always)]
     pub(super) const fn learn(&mut self, value: i32) {
-        let way = self.last.wrapping_sub(self.mean);
+        let last = self.last.wrapping_shl(MEAN_FRACTION);
+        let way = last.wrapping_sub(self.mean);
         self.mean = self.mean.wrapping_add(way.wrapping_shr(self.memory));
-        self.last = value.wrapping_shl(MEAN_FRACTION);
+        self.last = value;
     }
 }
 
@@ -161,7 +161,6 @@ pub(super) fn read(
         return Ok(());
     };
     let rail = column / 2;
-    let rows = codes.len();
     if reader.take_u32(1) == 1 {
         let reference = reader.take_u32(4);
         let gain = reader.take_u32(GAIN_BITS);
@@ -175,21 +174,20 @@ pub(super) fn read(
             .and_then(|at| before.get(at));
         let off = off.ok_or(BlockError::Lift { column, reference })?;
         let lift = Lift { reference: 0, gain };
-        read_values(codes.iter_mut(), rows, column, codec, reader)?;
+        read_values(codes, column, codec, reader)?;
         for (code, &off) in codes.iter_mut().zip(off) {
             *code = code.wrapping_add(lift.of(off));
         }
         Ok(())
     } else if is_failed(failed, rail) {
-        let is_read = |status: &u32| has_value(*status, rail);
-        let count = statuses.iter().filter(|status| is_read(status)).count();
-        let read = codes
-            .iter_mut()
-            .zip(statuses)
-            .filter(|(_, status)| is_read(status));
-        read_values(read.map(|(code, _)| code), count, column, codec, reader)
+        let is_read = |status: &&u32| has_value(**status, rail);
+        let count = statuses.iter().filter(is_read).count();
+        let values = codes.get_mut(..count).unwrap_or_default();
+        read_values(values, column, codec, reader)?;
+        spread(codes, statuses, rail, count);
+        Ok(())
     } else {
-        read_values(codes.iter_mut(), rows, column, codec, reader)
+        read_values(codes, column, codec, reader)
     }
 }
 
@@ -197,14 +195,14 @@ fn is_failed(failed: &Failed, rail: usize) -> bool {
     failed.get(rail).is_none_or(|&failed| failed)
 }
 
-fn read_values<'a>(
-    mut slots: impl Iterator<Item = &'a mut i32>,
-    count: usize,
+/// Reads as many values as there are slots.
+fn read_values(
+    slots: &mut [i32],
     column: usize,
     codec: BlockCodec,
     reader: &mut BitReader<'_>,
 ) -> Result<(), BlockError> {
-    let Some(first_slot) = slots.next() else {
+    let Some((first_slot, slots)) = slots.split_first_mut() else {
         return Ok(());
     };
     let memory = reader.take_u32(3);
@@ -214,27 +212,32 @@ fn read_values<'a>(
     let first = u32::try_from(value).map_err(|_| BlockError::First { column, value })?;
     let first = unzigzag(first);
     *first_slot = first;
-    let mut predictor = Predictor::new(
-        &Plan {
-            lift: None,
-            memory,
-            lean,
-        },
-        first,
-    );
-    let mut buffer = [0_u32; CHUNK];
-    let mut left = count.saturating_sub(1);
-    while left > 0 {
-        let values = buffer.get_mut(..left.min(CHUNK)).unwrap_or_default();
-        left = left.saturating_sub(CHUNK);
-        residual::read(values, codec, reader)?;
-        for (&mut residual, slot) in values.iter_mut().zip(&mut slots) {
-            let value = predictor.foretell().wrapping_add(unzigzag(residual));
-            predictor.learn(value);
-            *slot = value;
+    let plan = Plan {
+        lift: None,
+        memory,
+        lean,
+    };
+    let mut predictor = Predictor::new(&plan, first);
+    residual::read(slots, codec, reader, |residual| {
+        let value = predictor.foretell().wrapping_add(unzigzag(residual));
+        predictor.learn(value);
+        value
+    })
+}
+
+/// Moves the values at the front of a column to the rows that have one, from
+/// the last on, and puts 0 in the others.
+fn spread(codes: &mut [i32], statuses: &[u32], rail: usize, mut values: usize) {
+    for (row, &status) in statuses.iter().enumerate().rev() {
+        let mut code = 0;
+        if has_value(status, rail) {
+            values = values.saturating_sub(1);
+            code = codes.get(values).copied().unwrap_or(0);
+        }
+        if let Some(slot) = codes.get_mut(row) {
+            *slot = code;
         }
     }
-    Ok(())
 }
 
 /// 0, −1, 1, −2, … as 0, 1, 2, 3, …
@@ -246,4 +249,60 @@ pub(super) const fn zigzag(value: i32) -> u32 {
 #[inline(always)]
 const fn unzigzag(value: u32) -> i32 {
     (value >> 1).cast_signed() ^ (value & 1).cast_signed().wrapping_neg()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zigzag_has_no_gap_at_the_ends() {
+        for (value, folded) in [(0, 0), (-1, 1), (1, 2), (i32::MAX, u32::MAX - 1)] {
+            assert_eq!(zigzag(value), folded);
+        }
+        for value in [0, -1, 1, i32::MIN, i32::MAX] {
+            assert_eq!(unzigzag(zigzag(value)), value);
+        }
+    }
+
+    #[test]
+    fn a_column_lifted_off_itself_or_a_failed_rail_is_refused() {
+        let failed = |rail: usize| {
+            let mut failed = [false; 8];
+            failed
+                .iter_mut()
+                .skip(rail)
+                .take(1)
+                .for_each(|failed| *failed = true);
+            failed
+        };
+        // A lift bit, four bits of reference, ten of gain.
+        for (reference, failed) in [
+            (2, failed(7)),
+            (15, failed(7)),
+            (0, failed(0)),
+            (1, failed(1)),
+        ] {
+            let bytes = [1 | reference << 1, 0, 0, 0];
+            let mut block = SampleBlock::with_capacity(0, 0);
+            block.reshape(4, 1);
+            let mut reader = BitReader::new(&bytes);
+            let read = read(&mut block, 2, &failed, BlockCodec::Rice, &mut reader);
+            let reference = u32::from(reference);
+            assert_eq!(
+                read,
+                Err(BlockError::Lift {
+                    column: 2,
+                    reference
+                })
+            );
+        }
+    }
+
+    #[test]
+    fn values_spread_to_the_rows_that_have_one() {
+        let mut codes = [7, 8, 9, 0, 0];
+        spread(&mut codes, &[0x3, 0, 0x5, 0x1, 0x4], 0, 3);
+        assert_eq!(codes, [0, 7, 0, 8, 9]);
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns the columns ([`SampleBlock`]), their bytes in two codecs and the
 //! refusal of bytes that are none. Knows nothing of frames, checksums or
 //! units, and keeps nothing from one block to the next: each decodes alone.
-//! Theory: R. F. Rice, JPL 79-22 (1979); partitions as in FLAC, RFC 9639 §9.2.
+//! Theory: R. F. Rice, JPL 79-22 (1979); partitions as in FLAC, RFC 9639 §9.2.7.
 //!
 //! # Bytes
 //!
@@ -30,6 +30,10 @@
 //!    bits of memory s and four of lean l: a value is foretold as
 //!    `mean + l/8 · (last − mean)` with a running mean over 2ˢ values, from
 //!    plain mean (l = 0) over difference (l = 8) to a damped slope (l > 8).
+//!    Exactly, with `>>` an arithmetic shift: the lift is `(g · code + 64) >> 7`;
+//!    the mean has six fraction bits and starts at `64 · first`; the foretelling
+//!    is `((8 − l) · mean + l · 64 · last + 256) >> 9`, and after it `mean` grows
+//!    by `(64 · last − mean) >> s` with the `last` it was made from.
 //!    Then the first value as a number (zigzag), and each later one less its
 //!    foretelling as residuals (5, zigzag). A column without codes ends after
 //!    its lift bit.

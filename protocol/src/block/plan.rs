@@ -15,11 +15,12 @@ const STRETCHES: usize = 4;
 /// Rows of a stretch.
 const STRETCH: usize = CHUNK;
 /// Differences are cut off here in the sums: 64 squares then fit 32 bits.
-const DIFFERENCE_MAX: i32 = 4_095;
-/// A lift is taken where it removes this part of a difference's energy.
+const DIFFERENCE_MAX: i16 = 4_095;
+/// A lift is taken where it removes more than one part in so many of the
+/// energy of a column's differences.
 const LIFT_WORTH: i64 = 16;
 /// Memories that are tried.
-const MEMORIES: [u32; 3] = [0, 2, 4];
+const MEMORIES: [u32; 2] = [0, 3];
 /// Largest lean.
 const LEAN_MAX: i64 = 15;
 
@@ -44,13 +45,10 @@ impl Energies {
         for at in stretches(block.len()) {
             for ((column, row), codes) in differences.iter_mut().enumerate().zip(block.columns()) {
                 let is_whole = failed.get(column / 2).is_some_and(|failed| !failed);
-                let codes = stretch(codes, at);
-                row.fill(0);
-                if is_whole {
-                    for (slot, pair) in row.iter_mut().zip(codes.windows(2)) {
-                        *slot = difference(pair);
-                    }
-                }
+                let stretch = Stretch::of(codes, at).filter(|_| is_whole);
+                *row = stretch.map_or([0; STRETCH], |stretch| {
+                    differences_of(&stretch.before(), &stretch.0)
+                });
             }
             energies.add(&differences, block.column_count());
         }
@@ -64,7 +62,7 @@ impl Energies {
                 .zip(differences)
                 .take(column.saturating_add(1))
             {
-                *sum = sum.wrapping_add(i64::from(product(one, other)));
+                *sum = sum.wrapping_add(product(one, other));
             }
         }
     }
@@ -95,37 +93,46 @@ impl Energies {
     }
 }
 
-fn difference(pair: &[i32]) -> i16 {
-    let &[before, after] = pair else { return 0 };
-    let difference = after
-        .wrapping_sub(before)
-        .clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX);
-    i16::try_from(difference).unwrap_or(0)
+fn differences_of(before: &[i32; STRETCH], after: &[i32; STRETCH]) -> [i16; STRETCH] {
+    let mut differences = [0; STRETCH];
+    for ((slot, &before), &after) in differences.iter_mut().zip(before).zip(after) {
+        let cut = after.wrapping_sub(before).clamp(-32_768, 32_767);
+        *slot = i16::try_from(cut).unwrap_or(0);
+    }
+    // Apart from the cut above, which is one instruction for eight values.
+    differences.map(|difference| difference.clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX))
 }
 
-fn product(one: &[i16; STRETCH], other: &[i16; STRETCH]) -> i32 {
-    one.iter().zip(other).fold(0, |sum, (&a, &b)| {
-        sum.wrapping_add(i32::from(a).wrapping_mul(i32::from(b)))
-    })
+fn product(one: &[i16; STRETCH], other: &[i16; STRETCH]) -> i64 {
+    let products = one
+        .iter()
+        .zip(other)
+        .map(|(&a, &b)| i32::from(a).wrapping_mul(i32::from(b)));
+    i64::from(products.fold(0_i32, i32::wrapping_add))
 }
 
 /// Memory and lean that leave least energy in a column.
 fn prediction(block: &SampleBlock, column: usize, lift: Option<Lift>) -> (u32, u32) {
     let mut sums = [Fit::default(); MEMORIES.len()];
     let codes = block.column(column);
-    let reference = lift.map_or(&[][..], |lift| block.column(lift.reference));
     for at in stretches(codes.len()) {
-        let mut values = [0_i32; STRETCH];
-        let codes = stretch(codes, at);
-        let values = values.get_mut(..codes.len()).unwrap_or_default();
-        values.copy_from_slice(codes);
-        if let Some(lift) = lift {
-            for (value, &off) in values.iter_mut().zip(stretch(reference, at)) {
+        let Some(mut values) = Stretch::of(codes, at) else {
+            continue;
+        };
+        let off =
+            lift.and_then(|lift| Some((lift, Stretch::of(block.column(lift.reference), at)?)));
+        if let Some((lift, off)) = off {
+            for (value, off) in values.0.iter_mut().zip(off.0) {
                 *value = value.wrapping_sub(lift.of(off));
             }
         }
+        let lasts = values.before();
         for (memory, fit) in MEMORIES.into_iter().zip(&mut sums) {
-            fit.add(values, memory);
+            let middles = values.means(memory);
+            fit.add(
+                &differences_of(&middles, &values.0),
+                &differences_of(&middles, &lasts),
+            );
         }
     }
     let fits = MEMORIES.into_iter().zip(&sums).map(|(memory, fit)| {
@@ -147,29 +154,10 @@ struct Fit {
 }
 
 impl Fit {
-    fn add(&mut self, values: &[i32], memory: u32) {
-        let Some((&first, rest)) = values.split_first() else {
-            return;
-        };
-        let mut mean = Predictor::new(
-            &Plan {
-                lift: None,
-                memory,
-                lean: 0,
-            },
-            first,
-        );
-        let mut last = first;
-        for &value in rest {
-            let middle = mean.foretell();
-            let goal = i64::from(value.wrapping_sub(middle).clamp(-32_768, 32_767));
-            let step = i64::from(last.wrapping_sub(middle).clamp(-32_768, 32_767));
-            self.goal_goal = self.goal_goal.wrapping_add(goal.wrapping_mul(goal));
-            self.goal_step = self.goal_step.wrapping_add(goal.wrapping_mul(step));
-            self.step_step = self.step_step.wrapping_add(step.wrapping_mul(step));
-            mean.learn(value);
-            last = value;
-        }
+    fn add(&mut self, goals: &[i16; STRETCH], steps: &[i16; STRETCH]) {
+        self.goal_goal = self.goal_goal.wrapping_add(product(goals, goals));
+        self.goal_step = self.goal_step.wrapping_add(product(goals, steps));
+        self.step_step = self.step_step.wrapping_add(product(steps, steps));
     }
 
     /// The lean of least squares, in eighths.
@@ -195,13 +183,84 @@ impl Fit {
     }
 }
 
+/// Codes of a column one after the other; a short one goes on with its last.
+/// All have one length so that the loops over them need no ends.
+struct Stretch([i32; STRETCH]);
+
+impl Stretch {
+    /// The codes from row `at` on; `None` where the column ends before.
+    fn of(codes: &[i32], at: usize) -> Option<Self> {
+        let rest = codes.get(at..)?;
+        if let Some(codes) = rest.first_chunk() {
+            return Some(Self(*codes));
+        }
+        let mut values = [*rest.last()?; STRETCH];
+        values
+            .iter_mut()
+            .zip(rest)
+            .for_each(|(value, &code)| *value = code);
+        Some(Self(values))
+    }
+
+    /// The value before each; the first has itself.
+    fn before(&self) -> [i32; STRETCH] {
+        let [first, ..] = self.0;
+        let mut before = [first; STRETCH];
+        let later = before.iter_mut().skip(1);
+        later.zip(&self.0).for_each(|(slot, &value)| *slot = value);
+        before
+    }
+
+    /// The running mean that foretells each value.
+    fn means(&self, memory: u32) -> [i32; STRETCH] {
+        if memory == 0 {
+            return Self(self.before()).before();
+        }
+        let [first, ..] = self.0;
+        let plan = Plan {
+            lift: None,
+            memory,
+            lean: 0,
+        };
+        let mut predictor = Predictor::new(&plan, first);
+        self.0.map(|value| {
+            let mean = predictor.foretell();
+            predictor.learn(value);
+            mean
+        })
+    }
+}
+
 /// First rows of the stretches that are looked at.
 fn stretches(rows: usize) -> impl Iterator<Item = usize> {
     let apart = (rows / STRETCHES).max(STRETCH);
     (0..rows).step_by(apart).take(STRETCHES)
 }
 
-fn stretch(codes: &[i32], at: usize) -> &[i32] {
-    let rest = codes.get(at..).unwrap_or(&[]);
-    rest.get(..STRETCH).unwrap_or(rest)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan_of(rows: impl Iterator<Item = [i32; 2]>) -> Plan {
+        let mut block = SampleBlock::with_capacity(2, 256);
+        rows.for_each(|codes| block.push(0, 0, &codes).unwrap());
+        let [_, plan, ..] = plans(&block, &[false; COLUMNS_MAX / 2]);
+        plan
+    }
+
+    #[test]
+    fn a_bus_that_sags_with_its_shunt_is_lifted_off_it() {
+        let plan = plan_of((0..64).map(|row| [row * 37 % 100, 600 - (row * 37 % 100) / 4]));
+        let lift = plan.lift.unwrap();
+        assert_eq!(lift.reference, 0);
+        assert!((-36..=-28).contains(&lift.gain), "{lift:?} is about −1/4");
+    }
+
+    #[test]
+    fn a_ramp_is_foretold_from_the_last_value_and_noise_from_the_mean() {
+        let ramp = plan_of((0..256).map(|row| [0, row * 50]));
+        assert!(ramp.lean > 8, "{ramp:?}");
+        let noise = plan_of((0..256).map(|row| [0, 1_000 + row * row * 7 % 11]));
+        assert!(noise.memory > 0 && noise.lean < 4, "{noise:?}");
+    }
 }

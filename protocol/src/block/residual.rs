@@ -20,6 +20,7 @@ const PAIR_K_MAX: u32 = BITS_MAX / 2 - ESCAPE - 1;
 /// Writes at most [`CHUNK`] values.
 pub(super) fn write(values: &[u32], codec: BlockCodec, writer: &mut BitWriter<'_>) {
     match codec {
+        _ if values.is_empty() => {}
         BlockCodec::Rice => write_rice(values, writer),
         BlockCodec::BitPack => values
             .chunks(PACK)
@@ -27,38 +28,53 @@ pub(super) fn write(values: &[u32], codec: BlockCodec, writer: &mut BitWriter<'_
     }
 }
 
-/// Reads as many values as `values` holds, at most [`CHUNK`].
-pub(super) fn read(
-    values: &mut [u32],
+/// Reads as many residuals as there are slots; each slot gets what `restored`
+/// makes of its residual, in order. Reading and restoring are both chains of
+/// one value after the other; in one loop they run beside each other.
+#[inline(always)]
+pub(super) fn read<T>(
+    slots: &mut [T],
     codec: BlockCodec,
     reader: &mut BitReader<'_>,
+    mut restored: impl FnMut(u32) -> T,
 ) -> Result<(), BlockError> {
-    match codec {
-        BlockCodec::Rice => read_rice(values, reader)?,
-        BlockCodec::BitPack => {
-            values
-                .chunks_mut(PACK)
-                .try_for_each(|pack| read_pack(pack, reader))?;
+    for chunk in slots.chunks_mut(CHUNK) {
+        match codec {
+            BlockCodec::Rice => read_rice(chunk, reader, &mut restored)?,
+            BlockCodec::BitPack => {
+                for pack in chunk.chunks_mut(PACK) {
+                    read_pack(pack, reader, &mut restored)?;
+                }
+            }
         }
+        // Checked once a chunk: past the end the reader gives zeros, which
+        // costs no more than reading a valid chunk does.
+        reader.check()?;
     }
-    // Checked once a chunk: past the end the reader gives zeros, which costs
-    // no more than reading a valid chunk does.
-    reader.check()
+    Ok(())
 }
 
 fn write_rice(values: &[u32], writer: &mut BitWriter<'_>) {
     let largest = values.iter().fold(0, |all, &value| all | value);
-    let k = parameter(values);
+    let k = parameter(values, largest);
     let mask = low_u32(low_mask(k));
     let length = k.wrapping_add(1);
     writer.put(u64::from(k), 5);
-    // No code is an escape if the largest one's bits give none: no branch then.
-    if largest.wrapping_shr(k) < ESCAPE {
-        for &value in values {
+    if largest.wrapping_shr(k) < ESCAPE && k <= PAIR_K_MAX {
+        // No escapes, and two codes fit one put: no branch on a value.
+        let code = |value: u32| {
             let zeros = value.wrapping_shr(k);
             let rest = u64::from(value & mask).wrapping_shl(1) | 1;
-            writer.put(rest.wrapping_shl(zeros), zeros.wrapping_add(length));
-        }
+            (rest.wrapping_shl(zeros), zeros.wrapping_add(length))
+        };
+        let pairs = values.chunks(2).filter_map(|pair| {
+            let (&one, two) = pair.split_first()?;
+            let (low, low_bits) = code(one);
+            let (high, high_bits) = two.first().map_or((0, 0), |&two| code(two));
+            let both = low | high.wrapping_shl(low_bits);
+            Some((both, low_bits.wrapping_add(high_bits)))
+        });
+        writer.put_all(pairs);
         return;
     }
     for &value in values {
@@ -75,16 +91,16 @@ fn write_rice(values: &[u32], writer: &mut BitWriter<'_>) {
 
 /// The Rice parameter that costs fewest bits, sought from the mean's downward:
 /// one large value lifts the mean far above the rest and is better escaped.
-fn parameter(values: &[u32]) -> u32 {
+fn parameter(values: &[u32], largest: u32) -> u32 {
     let sum = values
         .iter()
         .fold(0_u64, |sum, &value| sum.wrapping_add(u64::from(value)));
     let count = u64::try_from(values.len()).unwrap_or(u64::MAX);
     let mean = sum.checked_div(count).unwrap_or(0);
     let mut k = mean.checked_ilog2().unwrap_or(0).saturating_add(1).min(31);
-    let mut bits = rice_bits(values, k);
+    let mut bits = rice_bits(values, largest, k);
     while let Some(lower) = k.checked_sub(1) {
-        let lower_bits = rice_bits(values, lower);
+        let lower_bits = rice_bits(values, largest, lower);
         if lower_bits > bits {
             break;
         }
@@ -93,55 +109,42 @@ fn parameter(values: &[u32]) -> u32 {
     k
 }
 
-/// Bits that the values cost with parameter k, up to the escapes' exact cost.
-fn rice_bits(values: &[u32], k: u32) -> u32 {
-    let zeros = values.iter().fold(0_u32, |bits, &value| {
-        bits.wrapping_add(value.wrapping_shr(k).min(ESCAPE + u32::BITS))
-    });
-    let each = u32::try_from(values.len())
-        .unwrap_or(u32::MAX)
-        .wrapping_mul(k);
-    zeros.wrapping_add(each)
+/// Bits that the values cost with parameter k, but for one a value; no value
+/// has a bit that `largest` lacks.
+fn rice_bits(values: &[u32], largest: u32, k: u32) -> u32 {
+    const ESCAPED: u32 = ESCAPE + u32::BITS;
+    let zeros = values.iter().map(|value| value.wrapping_shr(k));
+    let zeros = if largest.wrapping_shr(k) < ESCAPE {
+        zeros.fold(0_u32, u32::wrapping_add)
+    } else {
+        let bits = zeros.map(|zeros| if zeros < ESCAPE { zeros } else { ESCAPED });
+        bits.fold(0_u32, u32::wrapping_add)
+    };
+    let count = u32::try_from(values.len()).unwrap_or(u32::MAX);
+    zeros.wrapping_add(count.wrapping_mul(k))
 }
 
-fn read_rice(values: &mut [u32], reader: &mut BitReader<'_>) -> Result<(), BlockError> {
+#[inline(always)]
+fn read_rice<T>(
+    slots: &mut [T],
+    reader: &mut BitReader<'_>,
+    restored: &mut impl FnMut(u32) -> T,
+) -> Result<(), BlockError> {
     let k = reader.take_u32(5);
     // A copy lives in registers for the length of the chunk.
     let mut bits = reader.clone();
     let mask = low_mask(k);
-    if k <= PAIR_K_MAX {
-        let mut pairs = values.chunks_exact_mut(2);
-        for pair in &mut pairs {
-            bits.refill();
-            for value in pair {
-                *value = match take_rice(k, mask, &mut bits) {
-                    Some(value) => value,
-                    None => take_escape(&mut bits)?,
-                };
-            }
+    let refilled_for = if k <= PAIR_K_MAX { 2 } else { 1 };
+    for few in slots.chunks_mut(refilled_for) {
+        bits.refill();
+        for slot in few {
+            *slot = restored(match take_rice(k, mask, &mut bits) {
+                Some(value) => value,
+                None => take_escape(&mut bits)?,
+            });
         }
-        read_rice_each(pairs.into_remainder(), k, mask, &mut bits)?;
-    } else {
-        read_rice_each(values, k, mask, &mut bits)?;
     }
     *reader = bits;
-    Ok(())
-}
-
-#[inline(always)]
-fn read_rice_each(
-    values: &mut [u32],
-    k: u32,
-    mask: u64,
-    bits: &mut BitReader<'_>,
-) -> Result<(), BlockError> {
-    for value in values {
-        bits.refill();
-        *value = match take_rice(k, mask, bits) {
-            Some(value) => value,
-            None => take_escape(bits)?,
-        };
-    }
     Ok(())
 }
 
@@ -178,19 +181,22 @@ fn write_pack(values: &[u32], writer: &mut BitWriter<'_>) {
     let largest = values.iter().fold(0, |all, &value| all | value);
     let width = u32::BITS.wrapping_sub(largest.leading_zeros());
     writer.put(u64::from(width), 6);
-    for &value in values {
-        writer.put(u64::from(value), width);
-    }
+    writer.put_all(values.iter().map(|&value| (u64::from(value), width)));
 }
 
-fn read_pack(values: &mut [u32], reader: &mut BitReader<'_>) -> Result<(), BlockError> {
+#[inline(always)]
+fn read_pack<T>(
+    slots: &mut [T],
+    reader: &mut BitReader<'_>,
+    restored: &mut impl FnMut(u32) -> T,
+) -> Result<(), BlockError> {
     let width = reader.take_u32(6);
     if width > u32::BITS {
         return Err(BlockError::Width { width });
     }
     let mut bits = reader.clone();
-    for value in values {
-        *value = bits.take_u32(width);
+    for slot in slots {
+        *slot = restored(bits.take_u32(width));
     }
     *reader = bits;
     Ok(())
@@ -207,7 +213,7 @@ mod tests {
         writer.finish();
         let mut back = vec![0; values.len()];
         let mut reader = BitReader::new(&bytes);
-        assert_eq!(read(&mut back, codec, &mut reader), Ok(()));
+        assert_eq!(read(&mut back, codec, &mut reader, |value| value), Ok(()));
         assert_eq!(reader.finish(), Ok(()));
         assert_eq!(back, values);
         bytes.len()
@@ -241,13 +247,23 @@ mod tests {
     #[test]
     fn seventeen_zeros_are_no_rice_code() {
         let bytes = [0, 0, 0, 0xff, 0, 0, 0, 0];
-        let read = read(&mut [0], BlockCodec::Rice, &mut BitReader::new(&bytes));
+        let read = read(
+            &mut [0],
+            BlockCodec::Rice,
+            &mut BitReader::new(&bytes),
+            |value| value,
+        );
         assert_eq!(read, Err(BlockError::Zeros { zeros: 19 }));
     }
 
     #[test]
     fn thirty_three_bits_are_no_width() {
-        let read = read(&mut [0], BlockCodec::BitPack, &mut BitReader::new(&[33]));
+        let read = read(
+            &mut [0],
+            BlockCodec::BitPack,
+            &mut BitReader::new(&[33]),
+            |value| value,
+        );
         assert_eq!(read, Err(BlockError::Width { width: 33 }));
     }
 }

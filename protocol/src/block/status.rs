@@ -68,3 +68,31 @@ fn mark(status: u32, columns: usize, failed: &mut Failed) {
         *failed |= !has_value(status, rail);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_past_the_last_row_is_refused() {
+        let mut bytes = Vec::new();
+        let mut writer = BitWriter::new(&mut bytes);
+        writer.put(1, 1);
+        writer.put(0x3, 4);
+        writer.put_number(3);
+        writer.finish();
+        let read = read(2, &mut [0; 3], &mut BitReader::new(&bytes));
+        assert_eq!(read, Err(BlockError::StatusRun { run: 4, left: 3 }));
+    }
+
+    #[test]
+    fn statuses_that_are_all_ok_cost_one_bit() {
+        let mut block = SampleBlock::with_capacity(2, 9);
+        (0..9).for_each(|row| block.push(row, 0, &[1, 2]).unwrap());
+        let mut bytes = Vec::new();
+        let mut writer = BitWriter::new(&mut bytes);
+        assert_eq!(write(&block, &mut writer), [false; 8]);
+        writer.finish();
+        assert_eq!(bytes, [0]);
+    }
+}

@@ -111,15 +111,7 @@ pub(super) fn read(
         }
         return reader.check();
     }
-    let mut buffer = [0_u32; CHUNK];
-    for chunk in times.chunks_mut(CHUNK) {
-        let values = buffer.get_mut(..chunk.len()).unwrap_or_default();
-        residual::read(values, codec, reader)?;
-        for (time, &value) in chunk.iter_mut().zip(values.iter()) {
-            *time = at(u64::from(value));
-        }
-    }
-    Ok(())
+    residual::read(times, codec, reader, |above| at(u64::from(above)))
 }
 
 fn fit(times: &[u64]) -> Line {
@@ -141,6 +133,9 @@ fn fit(times: &[u64]) -> Line {
         fraction: 0,
     }
     .lowered(times);
+    if slope.trailing_zeros() >= FRACTION {
+        return whole;
+    }
     // A fraction of four bits below one tick over the block is exact enough.
     let rows = u32::try_from(times.len()).unwrap_or(u32::MAX);
     let fraction = rows.ilog2().saturating_add(3).min(FRACTION);

@@ -4,6 +4,10 @@
 //! speeds. Knows nothing of the streams' making, see `streams`, and does not
 //! count the frame's 28 bytes of header.
 //! Source of cases and limits: records-and-reliability §1.
+//!
+//! The order-1 entropy is the bound of a coder that sees one register and one
+//! step back. This codec also sees the other registers of a row, and so may
+//! come in below it where rails share a load; above it, it has lost something.
 
 use wattline_protocol::block::{BlockCodec, SampleBlock, decode, encode};
 
