@@ -211,6 +211,11 @@ impl LogCursor {
         if !self.place.head.is_empty() {
             return Ok(None);
         }
+        if limit.is_some_and(|limit| self.has_seen(limit)) {
+            // What is left of it, whole or torn, the next segment holds again.
+            self.place.window = Window::at(segment.end);
+            return Ok(None);
+        }
         let name = segment_name(&self.log.folder, segment.ordinal);
         let storage = self.log.storage.as_ref();
         let piece = SegmentReader::new(storage, &name, &mut self.place.window).next(segment.end);
@@ -235,6 +240,11 @@ impl LogCursor {
             }
             Err(error) => self.without_file(segment, error),
         }
+    }
+
+    /// True where all frames before these ends were given or passed over.
+    fn has_seen(&self, ends: &Ends) -> bool {
+        ends.all(|stream, next| self.seen.get(&stream).is_some_and(|seen| seen.next >= next))
     }
 
     /// The file is gone. Removed with its run, or lost: then the head of the

@@ -11,16 +11,35 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wattline_protocol::frame::Header;
 use wattline_protocol::record::{Gap, GapReason, RunId, kind};
 
-use super::segment::{Ends, next_sequence, run_folder};
+use super::segment::{Ends, SEGMENT_BYTES_MAX, next_sequence, run_folder};
 use super::storage::Storage;
 
 /// Most bytes of frames that wait for the disk. 64 MiB: over 3 hours of one
 /// INA3221 at 5.2 kB/s or half an hour of the fastest chip at 37 kB/s, and a
 /// thirtieth of the memory of the smallest board that runs these networks.
 pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
-/// What is dropped at once when the bound is reached: so that one gap record
-/// stands for minutes, not one for each block.
-const DROP_BYTES: usize = 1024 * 1024;
+/// What is dropped at once when the bound is reached, as a share of it: so that
+/// one gap record stands for minutes, not one for each block.
+const DROPPED_PART: usize = 64;
+
+/// Bounds of a spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// A segment takes no further frame at this length.
+    pub segment_bytes: u64,
+    /// Most bytes of frames that wait for the disk, of each run.
+    pub pending_bytes: usize,
+}
+
+impl Default for Limits {
+    /// [`SEGMENT_BYTES_MAX`] and [`PENDING_BYTES_MAX`].
+    fn default() -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_MAX,
+            pending_bytes: PENDING_BYTES_MAX,
+        }
+    }
+}
 
 /// A frame with its header, read from the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +105,7 @@ pub(super) struct Log {
     pub(super) storage: Arc<dyn Storage>,
     pub(super) run: RunId,
     pub(super) folder: String,
+    pub(super) limits: Limits,
     state: Mutex<LogState>,
 }
 
@@ -107,8 +127,14 @@ pub(super) enum Found {
 }
 
 impl Log {
-    pub(super) fn new(storage: Arc<dyn Storage>, run: RunId, state: LogState) -> Self {
+    pub(super) fn new(
+        storage: Arc<dyn Storage>,
+        run: RunId,
+        limits: Limits,
+        state: LogState,
+    ) -> Self {
         Self {
+            limits,
             storage,
             folder: run_folder(&run),
             run,
@@ -232,13 +258,14 @@ impl LogState {
 
     /// Drops frames until the memory is below its bound again: sample blocks
     /// first, then spans, then the rest, oldest first within each.
-    pub(super) fn drop_over_bound(&mut self) -> Vec<Gap> {
-        if self.pending_bytes <= PENDING_BYTES_MAX {
+    pub(super) fn drop_over_bound(&mut self, bound_bytes: usize) -> Vec<Gap> {
+        if self.pending_bytes <= bound_bytes {
             return Vec::new();
         }
+        let bytes_kept = bound_bytes - bound_bytes / DROPPED_PART;
         let mut gaps = Vec::new();
         for class in [DropClass::Samples, DropClass::Spans, DropClass::Rest] {
-            self.drop_class(class, PENDING_BYTES_MAX - DROP_BYTES, &mut gaps);
+            self.drop_class(class, bytes_kept, &mut gaps);
         }
         gaps
     }

@@ -89,7 +89,7 @@ pub use board_id::BoardId;
 pub use cursor::{Item, LogCursor, LogReader};
 pub use disk::{DiskStorage, RootError, random_id};
 pub use epoch::{EpochOrigin, RaisedEpoch};
-pub use log::{PENDING_BYTES_MAX, Progress, SpooledFrame};
+pub use log::{Limits, PENDING_BYTES_MAX, Progress, SpooledFrame};
 pub use model::ModelStorage;
 pub use recover::{DamagedPart, RecoveredRun};
 pub use removal::RESERVE_BYTES;
@@ -221,6 +221,7 @@ pub struct Spool {
 #[derive(Debug)]
 struct Inner {
     storage: Arc<dyn Storage>,
+    limits: Limits,
     board: BoardId,
     recovered: Vec<RecoveredRun>,
     logs: Mutex<BTreeMap<RunId, Arc<Log>>>,
@@ -234,6 +235,19 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Storage`] where folders cannot be listed.
     pub fn open(storage: Arc<dyn Storage>, fresh_id: &str) -> Result<Self, SpoolError> {
+        Self::open_within(storage, fresh_id, Limits::default())
+    }
+
+    /// [`Spool::open`] with bounds of one's own: a simulation fills segments
+    /// and memory in moments.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_within(
+        storage: Arc<dyn Storage>,
+        fresh_id: &str,
+        limits: Limits,
+    ) -> Result<Self, SpoolError> {
         let board = BoardId::load(storage.as_ref(), fresh_id)?;
         let mut logs = BTreeMap::new();
         let mut recovered = Vec::new();
@@ -245,7 +259,7 @@ impl Spool {
             match recover::recover(storage.as_ref(), &run)? {
                 Some(recovery) => {
                     recovered.push(recovery.found);
-                    let log = Log::new(Arc::clone(&storage), run.clone(), recovery.state);
+                    let log = Log::new(Arc::clone(&storage), run.clone(), limits, recovery.state);
                     logs.insert(run, Arc::new(log));
                 }
                 // Made and never written: its first segment was not yet durable.
@@ -254,6 +268,7 @@ impl Spool {
         }
         let inner = Inner {
             storage,
+            limits,
             board,
             recovered,
             logs: Mutex::new(logs),
@@ -321,7 +336,12 @@ impl Spool {
             has_writer: true,
             ..LogState::default()
         };
-        let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), state));
+        let log = Arc::new(Log::new(
+            Arc::clone(storage),
+            run.clone(),
+            self.inner.limits,
+            state,
+        ));
         logs.insert(run.clone(), Arc::clone(&log));
         Ok(RunLog::new(log, 1))
     }

@@ -70,9 +70,12 @@ impl Ends {
 
     /// True where every end of `self` is reached by `other`.
     pub(super) fn within(&self, other: &Self) -> bool {
-        self.0
-            .iter()
-            .all(|(stream, next)| other.0.get(stream).is_some_and(|had| had >= next))
+        self.all(|stream, next| other.0.get(&stream).is_some_and(|had| *had >= next))
+    }
+
+    /// True where `holds` for every (epoch, stream) and its end.
+    pub(super) fn all(&self, mut holds: impl FnMut((u32, u32), u64) -> bool) -> bool {
+        self.0.iter().all(|(stream, next)| holds(*stream, *next))
     }
 
     pub(super) fn to_streams(&self) -> Vec<StreamEnd> {
@@ -326,10 +329,17 @@ impl<'a> SegmentReader<'a> {
                     window.buffer.truncate(had);
                 }
                 Err(_) => {
-                    // Zeros are never a frame: the walk goes on behind the bad part.
-                    let bad = usize::try_from(UNREADABLE_BYTES).unwrap_or(usize::MAX);
-                    window.buffer.truncate(had + left.min(bad));
-                    window.unreadable = true;
+                    // Once more for one sector alone: the bad one may lie far ahead.
+                    let sector = UNREADABLE_BYTES - from % UNREADABLE_BYTES;
+                    let sector = usize::try_from(sector).unwrap_or(usize::MAX).min(left);
+                    window.buffer.truncate(had);
+                    window.buffer.resize(had + sector, 0);
+                    let target = window.buffer.get_mut(had..).unwrap_or_default();
+                    match self.storage.read_at(self.name, from, target) {
+                        Ok(got) if got > 0 => window.buffer.truncate(had + got),
+                        // Left as zeros, which are never a frame: the walk goes on behind it.
+                        Ok(_) | Err(_) => window.unreadable = true,
+                    }
                 }
             }
         }

@@ -13,8 +13,8 @@ use wattline_protocol::record::{Gap, RunId, StreamEnd};
 
 use super::SpoolError;
 use super::cursor::LogReader;
-use super::log::{Log, PENDING_BYTES_MAX, Progress, Segment, SpooledFrame};
-use super::segment::{Head, SEGMENT_BYTES_MAX, as_u64, segment_name};
+use super::log::{Log, Progress, Segment, SpooledFrame};
+use super::segment::{Head, as_u64, segment_name};
 use super::storage::{AppendFile, Operation, StorageError};
 
 /// Segments that one sync opens because the one before failed. A disk that
@@ -82,7 +82,7 @@ impl RunLog {
         self.log.state().durable.to_streams()
     }
 
-    /// Bytes of frames that are in memory alone, of [`PENDING_BYTES_MAX`].
+    /// Bytes of frames that are in memory alone, of [`Limits::pending_bytes`](super::Limits).
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.log.state().pending_bytes
@@ -90,7 +90,7 @@ impl RunLog {
 
     /// Takes one frame, exactly as recorded. A refusing disk is no error
     /// here: the frame waits in memory, and [`RunLog::sync`] says so. Returns
-    /// what had to be dropped for it once [`PENDING_BYTES_MAX`] wait; the
+    /// what had to be dropped for it once as many wait as may; the
     /// caller records it. Waits for the disk only where a segment is full.
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl RunLog {
                 self.fail(&error);
             }
         }
-        if self.pending_bytes() <= PENDING_BYTES_MAX {
+        if self.pending_bytes() <= self.log.limits.pending_bytes {
             return Ok(Vec::new());
         }
         // The last attempt before anything is dropped.
@@ -168,7 +168,10 @@ impl RunLog {
     fn drop_over_bound(&self) -> Vec<Gap> {
         // After a failed sync no segment is open: what is dropped here is in
         // no file that will be synced.
-        let gaps = self.log.state().drop_over_bound();
+        let gaps = self
+            .log
+            .state()
+            .drop_over_bound(self.log.limits.pending_bytes);
         if !gaps.is_empty() {
             warn!(run = %self.log.run, gaps = gaps.len(), "Frames dropped: disk and memory are full.");
         }
@@ -187,7 +190,7 @@ impl RunLog {
 
     fn sync_full_segment(&mut self) -> Result<(), StorageError> {
         match &self.open {
-            Some(open) if open.written >= SEGMENT_BYTES_MAX => self.sync_open(),
+            Some(open) if open.written >= self.log.limits.segment_bytes => self.sync_open(),
             Some(_) | None => Ok(()),
         }
     }
@@ -205,7 +208,7 @@ impl RunLog {
                     .open
                     .insert(Self::open(&self.log, &mut self.next_ordinal)?),
             };
-            if open.written >= SEGMENT_BYTES_MAX {
+            if open.written >= self.log.limits.segment_bytes {
                 return Ok(());
             }
             open.append(&self.log, &bytes)?;
@@ -273,7 +276,7 @@ impl RunLog {
         self.log
             .state()
             .made_durable(self.unwritten, open.segment.clone());
-        if written >= SEGMENT_BYTES_MAX {
+        if written >= self.log.limits.segment_bytes {
             self.open = None;
         }
         Ok(())

@@ -1,0 +1,226 @@
+//! A disk that fills up or fails, and what is kept.
+
+use super::*;
+use crate::spool::model::ModelFault;
+
+#[test]
+fn frames_that_meet_a_full_disk_wait_in_memory_and_are_written_when_there_is_space() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    let mut log = spool.create_run(&run_id()).unwrap();
+    append(&mut log, 0..5, EVENT, 300);
+    log.sync().unwrap();
+    model.set_capacity(Some(2000));
+    append(&mut log, 5..20, EVENT, 300);
+    for _ in 0..3 {
+        assert!(matches!(log.sync(), Err(SpoolError::DiskFull { .. })));
+    }
+    assert_eq!(
+        numbers(&read_all(&spool, &run_id())),
+        (0..20).collect::<Vec<_>>()
+    );
+    model.set_capacity(None);
+    log.sync().unwrap();
+    assert_eq!(
+        log.progress(),
+        Progress {
+            appended: 20,
+            durable: 20
+        }
+    );
+    model.cut_power(7);
+    let items = read_all(&open(&model), &run_id());
+    assert_eq!(numbers(&items), (0..20).collect::<Vec<_>>());
+    assert_eq!(items.len(), 20);
+}
+
+#[test]
+fn a_failed_sync_is_never_repeated_on_the_same_file_and_loses_nothing() {
+    for seed in 0..50 {
+        let model = ModelStorage::new();
+        let mut log = open(&model).create_run(&run_id()).unwrap();
+        append(&mut log, 0..3, EVENT, 100);
+        log.sync().unwrap();
+        append(&mut log, 3..6, EVENT, 100);
+        model.fail_operation(model.operations(), ModelFault::Io);
+        log.sync().unwrap();
+        model.cut_power(seed);
+        let items = read_all(&open(&model), &run_id());
+        assert_eq!(numbers(&items), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(
+            items.len(),
+            6,
+            "no damage is said where nothing is lost: {items:?}"
+        );
+    }
+}
+
+#[test]
+fn every_operation_of_a_run_may_fail_and_what_was_promised_is_there() {
+    let scenario = |model: &ModelStorage| -> Option<(Vec<StreamEnd>, u64)> {
+        let spool = open(model);
+        let mut log = spool.create_run(&run_id()).ok()?;
+        let mut synced = true;
+        for part in 0..6_u64 {
+            append(&mut log, part * 8..part * 8 + 8, EVENT, 200);
+            synced = log.sync().is_ok();
+        }
+        Some((log.durable_ends(), if synced { 48 } else { 0 }))
+    };
+    let clean = ModelStorage::new();
+    scenario(&clean).unwrap();
+    for number in 0..clean.operations() {
+        for fault in [ModelFault::Io, ModelFault::Full] {
+            let model = ModelStorage::new();
+            model.fail_operation(number, fault);
+            let Some((promised, all)) = scenario(&model) else {
+                continue;
+            };
+            model.cut_power(number);
+            let found = numbers(&read_all(&open(&model), &run_id()));
+            let next = promised.first().map_or(0, |end| end.next).max(all);
+            let expected: Vec<u64> = (0..next).collect();
+            assert!(
+                found.starts_with(&expected),
+                "operation {number}, {fault:?}: {found:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn at_the_bound_of_memory_old_samples_go_first_and_events_stay() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    let mut log = spool.create_run(&run_id()).unwrap();
+    model.set_capacity(Some(0));
+    let mut gaps = Vec::new();
+    for turn in 0..100 {
+        let samples = frame(kind::SAMPLE_BLOCK, identity(1, 1, turn * 64), 64, 400);
+        gaps.extend(log.append(&samples).unwrap());
+        gaps.extend(
+            log.append(&frame(EVENT, identity(1, 0, turn), 1, 20))
+                .unwrap(),
+        );
+    }
+    assert!(log.pending_bytes() <= 16 * 1024);
+    assert!(gaps.iter().all(|gap| gap.stream == 1));
+    let dropped: u64 = gaps.iter().map(|gap| gap.to - gap.from).sum();
+    assert_eq!(gaps.iter().map(|gap| gap.from).min(), Some(0));
+    model.set_capacity(None);
+    log.sync().unwrap();
+    let items = read_all(&spool, &run_id());
+    assert!(holes(&items).is_empty(), "the caller records the gaps");
+    let of = |stream| {
+        items.iter().filter(move |item| match item {
+            Item::Frame(frame) => frame.header.identity.stream == stream,
+            Item::Damage { .. } | Item::Hole(_) => false,
+        })
+    };
+    assert_eq!(of(0).count(), 100);
+    assert_eq!(of(1).count(), 100 - usize::try_from(dropped / 64).unwrap());
+}
+
+#[test]
+fn events_too_go_at_last_and_each_is_accounted_for() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    let mut log = spool.create_run(&run_id()).unwrap();
+    model.set_capacity(Some(0));
+    let gaps = append(&mut log, 0..1000, EVENT, 100);
+    assert!(log.pending_bytes() <= 16 * 1024);
+    let mut all: Vec<u64> = gaps.iter().flat_map(|gap| gap.from..gap.to).collect();
+    all.extend(numbers(&read_all(&spool, &run_id())));
+    assert_eq!(all, (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_epoch_rises_at_each_start_and_survives_a_power_cut() {
+    let model = ModelStorage::new();
+    for start in 1..6 {
+        let raised = open(&model).raise_epoch("boot-1").unwrap();
+        assert_eq!(raised.epoch, start);
+        let origin = if start == 1 {
+            EpochOrigin::First
+        } else {
+            EpochOrigin::Slots
+        };
+        assert_eq!(raised.origin, origin);
+        assert_eq!(
+            raised.boot_id_before,
+            if start == 1 { "" } else { "boot-1" }
+        );
+        model.cut_power(start.into());
+        assert_eq!(open(&model).board_id(), "board-1");
+    }
+}
+
+#[test]
+fn a_damaged_epoch_slot_falls_back_to_the_other_and_two_to_the_segments() {
+    let model = ModelStorage::new();
+    for _ in 0..4 {
+        open(&model).raise_epoch("boot").unwrap();
+    }
+    // Epoch 4 is in the second slot, 3 in the first.
+    let older = model.copy();
+    older.flip_bit("epoch.0", 5, 1);
+    let raised = open(&older).raise_epoch("boot").unwrap();
+    assert_eq!((raised.epoch, raised.origin), (5, EpochOrigin::OneSlot));
+    let mut log = open(&model).create_run(&run_id()).unwrap();
+    log.append(&frame(EVENT, identity(4, 0, 0), 1, 5)).unwrap();
+    log.sync().unwrap();
+    let newer = model.copy();
+    newer.flip_bit("epoch.1", 5, 1);
+    let raised = open(&newer).raise_epoch("boot").unwrap();
+    assert_eq!((raised.epoch, raised.origin), (5, EpochOrigin::OneSlot));
+    model.flip_bit("epoch.0", 5, 1);
+    model.flip_bit("epoch.1", 5, 1);
+    let raised = open(&model).raise_epoch("boot").unwrap();
+    let expected = 4 + crate::spool::epoch::LOST_SLOTS_STEP;
+    assert_eq!(
+        (raised.epoch, raised.origin),
+        (expected, EpochOrigin::Segments)
+    );
+}
+
+#[test]
+fn an_epoch_cut_short_at_any_operation_is_never_given_twice() {
+    for number in 0..20 {
+        for seed in 0..20 {
+            let model = ModelStorage::new();
+            let mut last = 0;
+            for start in 0..4 {
+                if start == 2 {
+                    model.fail_operation(model.operations() + number, ModelFault::Io);
+                }
+                match open(&model).raise_epoch("boot") {
+                    Ok(raised) => {
+                        assert!(raised.epoch > last, "operation {number}, seed {seed}");
+                        last = raised.epoch;
+                    }
+                    Err(_) => assert_eq!(start, 2),
+                }
+                model.cut_power(seed);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_the_epoch_and_what_is_spooled_can_still_be_read() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    spool.raise_epoch("boot").unwrap();
+    let mut log = spool.create_run(&run_id()).unwrap();
+    append(&mut log, 0..3, EVENT, 50);
+    log.sync().unwrap();
+    model.set_capacity(Some(0));
+    let spool = open(&model);
+    assert!(matches!(
+        spool.raise_epoch("boot"),
+        Err(SpoolError::DiskFull { .. })
+    ));
+    assert_eq!(numbers(&read_all(&spool, &run_id())), [0, 1, 2]);
+    model.set_capacity(None);
+    assert_eq!(spool.raise_epoch("boot").unwrap().epoch, 2);
+}
