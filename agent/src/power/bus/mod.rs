@@ -18,6 +18,9 @@ pub const MESSAGES_MAX: usize = 42;
 pub struct Address7(u8);
 
 impl Address7 {
+    /// The lowest address that is not reserved.
+    pub const LOWEST: Self = Self(0x08);
+
     /// Takes an address from 0x08 to 0x77; the rest are reserved by the I²C
     /// specification (UM10204 §3.1.12).
     ///
@@ -87,9 +90,6 @@ pub trait I2cBus: Send {
     /// # Errors
     /// [`BusError::NoAnswer`] where the address or a byte is not acknowledged,
     /// [`BusError::Failed`] with the errno otherwise.
-    fn transfer(
-        &mut self,
-        address: Address7,
-        messages: &mut [Message<'_>],
-    ) -> Result<(), BusError>;
+    fn transfer(&mut self, address: Address7, messages: &mut [Message<'_>])
+    -> Result<(), BusError>;
 }

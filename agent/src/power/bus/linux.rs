@@ -1,0 +1,171 @@
+//! The I²C bus of a Linux board: `/dev/i2c-N` and its one ioctl, I2C_RDWR.
+//!
+//! Owns the file, the message array and the mapping of errno. Never sets a
+//! slave address: addresses travel in the messages, so that neither the force
+//! flag of `i2c-linux-sys` (inverted in 0.2.1) nor another user of the file
+//! can matter. I2C_RDWR has no busy check of its own: whether a kernel driver
+//! holds a chip is asked in [`crate::power::discover`].
+//! Source: Linux Documentation/i2c/dev-interface.rst, `uapi/linux/i2c-dev.h`.
+#![expect(unsafe_code, reason = "the one ioctl of the agent")]
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use i2c_linux_sys::{Flags, i2c_msg, i2c_rdwr};
+
+use super::{Address7, BusError, I2cBus, MESSAGES_MAX, Message};
+
+/// An open adapter.
+#[derive(Debug)]
+pub struct LinuxBus {
+    file: File,
+}
+
+impl LinuxBus {
+    /// Opens `/dev/i2c-<number>` for reading and writing.
+    ///
+    /// # Errors
+    /// The kernel's error: `NotFound` without the adapter or the module
+    /// `i2c-dev`, `PermissionDenied` outside the group `i2c`.
+    pub fn open(number: u8) -> io::Result<Self> {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(format!("/dev/i2c-{number}"))?;
+        Ok(Self { file })
+    }
+}
+
+impl I2cBus for LinuxBus {
+    fn transfer(
+        &mut self,
+        address: Address7,
+        messages: &mut [Message<'_>],
+    ) -> Result<(), BusError> {
+        let mut array = [EMPTY; MESSAGES_MAX];
+        let filled = fill(&mut array, address, messages)?;
+        // SAFETY: `fill` put into each of these messages the pointer and the
+        // length of one slice of `messages`, which is borrowed mutably until
+        // this function returns; the kernel reads through the pointers of
+        // writes, writes through those of reads (both to `len` bytes), and
+        // keeps none after the call. The descriptor is open while `self` is.
+        let done = unsafe { i2c_rdwr(self.file.as_raw_fd(), filled) };
+        done.map_err(|error| from_errno(address, error.raw_os_error().unwrap_or(0)))
+    }
+}
+
+/// Bus clock of adapter `number` in hertz, as the device tree declares it;
+/// `None` where it declares none (a PC, a USB adapter).
+#[must_use]
+pub fn declared_clock_hz(sysfs_root: &Path, number: u8) -> Option<u32> {
+    let path = format!("class/i2c-adapter/i2c-{number}/of_node/clock-frequency");
+    let bytes = std::fs::read(sysfs_root.join(path)).ok()?;
+    // A device-tree cell: 32 bit, big-endian on every architecture.
+    let cell: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
+    Some(u32::from_be_bytes(cell)).filter(|&hertz| hertz > 0)
+}
+
+const EMPTY: i2c_msg = i2c_msg {
+    addr: 0,
+    flags: Flags::empty(),
+    len: 0,
+    buf: core::ptr::null_mut(),
+};
+
+/// Writes the kernel's form of `messages` into `array`; returns what is used.
+fn fill<'a>(
+    array: &'a mut [i2c_msg; MESSAGES_MAX],
+    address: Address7,
+    messages: &mut [Message<'_>],
+) -> Result<&'a mut [i2c_msg], BusError> {
+    let count = messages.len();
+    let used = array
+        .get_mut(..count)
+        .ok_or(BusError::TooManyMessages { count })?;
+    for (slot, message) in used.iter_mut().zip(messages) {
+        let (flags, len, buf) = match message {
+            Message::Write(bytes) => (Flags::empty(), bytes.len(), bytes.as_ptr().cast_mut()),
+            Message::Read(bytes) => (Flags::RD, bytes.len(), bytes.as_mut_ptr()),
+        };
+        let len = u16::try_from(len).map_err(|_| BusError::Failed {
+            address: address.get(),
+            errno: nix::errno::Errno::EMSGSIZE as i32,
+        })?;
+        *slot = i2c_msg {
+            addr: u16::from(address.get()),
+            flags,
+            len,
+            buf,
+        };
+    }
+    Ok(used)
+}
+
+/// ENXIO and EREMOTEIO both say "not acknowledged"; which one depends on the
+/// adapter's driver (Documentation/i2c/fault-codes.rst).
+fn from_errno(address: Address7, errno: i32) -> BusError {
+    let address = address.get();
+    match nix::errno::Errno::from_raw(errno) {
+        nix::errno::Errno::ENXIO | nix::errno::Errno::EREMOTEIO => BusError::NoAnswer { address },
+        _ => BusError::Failed { address, errno },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_40() -> Address7 {
+        Address7::new(0x40).unwrap()
+    }
+
+    #[test]
+    fn a_register_read_becomes_a_write_and_a_read_at_the_same_address() {
+        let pointer = [0x0f];
+        let mut value = [0; 2];
+        let expected = (pointer.as_ptr().cast_mut(), value.as_mut_ptr());
+        let mut array = [EMPTY; MESSAGES_MAX];
+        let mut messages = [Message::Write(&pointer), Message::Read(&mut value)];
+        let filled = fill(&mut array, at_40(), &mut messages).unwrap();
+        let parts: Vec<_> = filled
+            .iter()
+            .map(|m| (m.addr, m.flags.bits(), m.len, m.buf))
+            .collect();
+        assert_eq!(parts, [(0x40, 0, 1, expected.0), (0x40, 1, 2, expected.1)]);
+    }
+
+    #[test]
+    fn the_43rd_message_is_refused_before_the_kernel_sees_it() {
+        let mut messages: Vec<Message<'_>> = (0..43).map(|_| Message::Write(&[0])).collect();
+        let mut array = [EMPTY; MESSAGES_MAX];
+        let refused = fill(&mut array, at_40(), &mut messages).err();
+        assert_eq!(refused, Some(BusError::TooManyMessages { count: 43 }));
+    }
+
+    #[test]
+    fn both_errnos_of_a_missing_acknowledge_are_no_answer() {
+        for errno in [6, 121] {
+            assert_eq!(
+                from_errno(at_40(), errno),
+                BusError::NoAnswer { address: 0x40 }
+            );
+        }
+        let timeout = BusError::Failed {
+            address: 0x40,
+            errno: 110,
+        };
+        assert_eq!(from_errno(at_40(), 110), timeout);
+    }
+
+    #[test]
+    fn the_declared_clock_is_a_big_endian_cell() {
+        let root = tempfile::tempdir().unwrap();
+        let node = root.path().join("class/i2c-adapter/i2c-1/of_node");
+        std::fs::create_dir_all(&node).unwrap();
+        std::fs::write(node.join("clock-frequency"), [0x00, 0x06, 0x1a, 0x80]).unwrap();
+        assert_eq!(declared_clock_hz(root.path(), 1), Some(400_000));
+        assert_eq!(declared_clock_hz(root.path(), 2), None);
+    }
+}

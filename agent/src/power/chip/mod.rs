@@ -1,0 +1,451 @@
+//! Power-monitor chips: a closed set, one file a family.
+//!
+//! Owns what the families share: the sweep as one combined transaction, its
+//! bit times, the profile names, and the enum [`Chip`] that is matched.
+//! Knows neither wires nor clocks: the sampler stamps and judges.
+
+pub mod ina226;
+pub mod ina3221;
+
+use thiserror::Error;
+use wattline_protocol::code::RailScale;
+use wattline_protocol::record::{ChannelTiming, ChipKind, ErrorLimits};
+
+use super::bus::{Address7, BusError, I2cBus, Message};
+pub use ina226::Ina226;
+pub use ina3221::Ina3221;
+
+/// Most rails of one sweep (a status word has eight nibbles, a sweep eight codes).
+pub const SLOTS_MAX: usize = 4;
+/// Codes of a sweep: shunt and bus of each slot.
+pub const CODES_MAX: usize = 2 * SLOTS_MAX;
+/// Bit times from one register read to the next in a combined transaction:
+/// start, address, pointer, repeated start, address, two bytes (UM10204 §3.1).
+pub const REGISTER_BITS: u32 = 47;
+/// Of these, the bits until the chip acknowledges the address of the read and
+/// latches the register.
+const LATCH_BITS: u32 = 29;
+/// The one stop at the end.
+const STOP_BITS: u32 = 1;
+/// Manufacturer id of Texas Instruments ("TI"), register 0xFE of both families.
+pub(crate) const TEXAS_INSTRUMENTS: u16 = 0x5449;
+/// Conversion times by their three-bit code, in µs, typical at 25 °C; the
+/// chip's own oscillator makes them up to 10 % longer (SBOS576, SBOS547:
+/// "Electrical Characteristics"; the same table in both).
+pub(crate) const CONVERSION_US: [u32; 8] = [140, 204, 332, 588, 1_100, 2_116, 4_156, 8_244];
+/// Averaging counts by their three-bit code.
+pub(crate) const AVERAGES: [u32; 8] = [1, 4, 16, 64, 128, 256, 512, 1_024];
+
+/// How a chip divides its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Profile {
+    /// 140 µs for each conversion: the most sweeps.
+    #[default]
+    Fast,
+    /// 1.1 ms for the shunt, 140 µs for the bus: the load is watched 89 % of
+    /// a channel's time (a third of it with three channels).
+    Cover,
+}
+
+impl Profile {
+    /// Bits 8:3 of the configuration register of both families.
+    pub(crate) const fn conversion_bits(self) -> u16 {
+        match self {
+            Self::Fast => 0,
+            Self::Cover => 4 << 3,
+        }
+    }
+}
+
+/// Who configures the chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// No kernel driver holds the address: we configure, and read the ready flag.
+    Ours,
+    /// A kernel driver holds it: no register is written, and the ready flag,
+    /// which a read would clear under the driver, is left alone.
+    KernelDriver,
+}
+
+/// Whether a conversion ended since the flag was last read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ready {
+    /// A cycle of all channels ended since.
+    Converted,
+    /// None did.
+    NotYet,
+    /// The flag belongs to a kernel driver and was not read.
+    Unread,
+}
+
+/// What one sweep's transaction returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Shunt and bus code of each slot in turn, right-aligned and signed.
+    pub codes: [i32; CODES_MAX],
+    /// How many of them are used.
+    pub columns: u8,
+    /// Bit `s` is set where slot `s` shows a full-scale code.
+    pub overrange: u8,
+    /// The conversion-ready flag.
+    pub ready: Ready,
+}
+
+/// Why a chip cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ChipError {
+    /// The bus did not carry the transaction.
+    #[error("register {register:#04x}: {source}")]
+    Bus {
+        /// The register that was asked for.
+        register: u8,
+        /// What the bus said.
+        source: BusError,
+    },
+    /// The identity registers are those of another part: nothing was written.
+    #[error(
+        "{} at {address:#04x}: manufacturer {manufacturer:#06x}, die {die:#06x}; expected \
+         manufacturer {TEXAS_INSTRUMENTS:#06x}, die {expected_die:#06x}",
+        kind.name()
+    )]
+    WrongChip {
+        /// The chip that was expected.
+        kind: ChipKind,
+        /// Where.
+        address: u8,
+        /// Register 0xFE as read.
+        manufacturer: u16,
+        /// Register 0xFF as read.
+        die: u16,
+        /// Register 0xFF of the expected chip.
+        expected_die: u16,
+    },
+    /// The configuration did not read back as written.
+    #[error("{} at {address:#04x}: configuration {found:#06x}, wrote {written:#06x}", kind.name())]
+    NotConfigured {
+        /// The chip.
+        kind: ChipKind,
+        /// Where.
+        address: u8,
+        /// The register as written.
+        written: u16,
+        /// The register as read back.
+        found: u16,
+    },
+}
+
+/// A power-monitor chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chip {
+    /// Three channels, 13 bit.
+    Ina3221(Ina3221),
+    /// One channel, 16 bit.
+    Ina226(Ina226),
+}
+
+impl Chip {
+    /// Which family.
+    #[must_use]
+    pub const fn kind(&self) -> ChipKind {
+        match self {
+            Self::Ina3221(_) => ChipKind::Ina3221,
+            Self::Ina226(_) => ChipKind::Ina226,
+        }
+    }
+
+    /// Its 7-bit address.
+    #[must_use]
+    pub const fn address(&self) -> Address7 {
+        match self {
+            Self::Ina3221(chip) => chip.address(),
+            Self::Ina226(chip) => chip.address(),
+        }
+    }
+
+    /// Who configures it.
+    #[must_use]
+    pub const fn ownership(&self) -> Ownership {
+        match self {
+            Self::Ina3221(chip) => chip.ownership(),
+            Self::Ina226(chip) => chip.ownership(),
+        }
+    }
+
+    /// Reads manufacturer and die ids; writes nothing.
+    ///
+    /// # Errors
+    /// [`ChipError::WrongChip`] where another part answers, [`ChipError::Bus`]
+    /// where none does.
+    pub fn identify(&self, bus: &mut dyn I2cBus) -> Result<(), ChipError> {
+        let found = Identity::read(bus, self.address())?;
+        let (kind, expected_die) = match self {
+            Self::Ina3221(_) => (ChipKind::Ina3221, ina3221::DIE_ID),
+            Self::Ina226(_) => (ChipKind::Ina226, ina226::DIE_ID),
+        };
+        if found.manufacturer == TEXAS_INSTRUMENTS && found.die == expected_die {
+            return Ok(());
+        }
+        let address = self.address().get();
+        let Identity { manufacturer, die } = found;
+        Err(ChipError::WrongChip {
+            kind,
+            address,
+            manufacturer,
+            die,
+            expected_die,
+        })
+    }
+
+    /// Identifies the chip, writes its configuration and reads it back;
+    /// returns the register as the chip holds it. Where a kernel driver owns
+    /// the chip nothing is written, and the driver's configuration is adopted.
+    ///
+    /// # Errors
+    /// [`ChipError`]; nothing is written to a chip that is not identified.
+    pub fn configure(&mut self, bus: &mut dyn I2cBus) -> Result<u16, ChipError> {
+        self.identify(bus)?;
+        let (kind, address, wanted) = (self.kind(), self.address(), self.config());
+        if self.ownership() == Ownership::Ours {
+            write_register(bus, address, CONFIG, wanted)?;
+        }
+        let found = self.read_config(bus)?;
+        match self.ownership() {
+            Ownership::Ours if found == wanted => Ok(found),
+            Ownership::Ours => {
+                let address = address.get();
+                Err(ChipError::NotConfigured {
+                    kind,
+                    address,
+                    written: wanted,
+                    found,
+                })
+            }
+            Ownership::KernelDriver => {
+                match self {
+                    Self::Ina3221(chip) => chip.adopt(found),
+                    Self::Ina226(chip) => chip.adopt(found),
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// The configuration register as the chip holds it now.
+    ///
+    /// # Errors
+    /// [`ChipError::Bus`].
+    pub fn read_config(&self, bus: &mut dyn I2cBus) -> Result<u16, ChipError> {
+        let mut value = [0; 1];
+        read_registers(bus, self.address(), &[CONFIG], &mut value).map_err(|source| {
+            ChipError::Bus {
+                register: CONFIG,
+                source,
+            }
+        })?;
+        Ok(value[0])
+    }
+
+    /// The configuration register as this program wants it.
+    #[must_use]
+    pub const fn config(&self) -> u16 {
+        match self {
+            Self::Ina3221(chip) => chip.config(),
+            Self::Ina226(chip) => chip.config(),
+        }
+    }
+
+    /// Reads all channels in one combined transaction. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`BusError`] where the transaction did not happen.
+    pub fn sweep(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
+        match self {
+            Self::Ina3221(chip) => chip.sweep(bus),
+            Self::Ina226(chip) => chip.sweep(bus),
+        }
+    }
+
+    /// Sampled channels, numbered from 1, in the order of their slots.
+    #[must_use]
+    pub fn channels(&self) -> &[u8] {
+        match self {
+            Self::Ina3221(chip) => chip.channels(),
+            Self::Ina226(_) => &[1],
+        }
+    }
+
+    /// Nominal time in which all channels are converted once, in ns.
+    #[must_use]
+    pub fn cycle_ns(&self) -> u32 {
+        match self {
+            Self::Ina3221(chip) => chip.cycle_ns(),
+            Self::Ina226(chip) => chip.cycle_ns(),
+        }
+    }
+
+    /// How many registers a sweep reads.
+    #[must_use]
+    pub fn registers(&self) -> u32 {
+        let flag = match self.ownership() {
+            Ownership::Ours => 1,
+            Ownership::KernelDriver => 0,
+        };
+        2 * u32::try_from(self.channels().len()).unwrap_or(0) + flag
+    }
+
+    /// Bit times of a sweep's transaction: 47·n + 1 for n registers.
+    #[must_use]
+    pub fn transaction_bits(&self) -> u32 {
+        REGISTER_BITS * self.registers() + STOP_BITS
+    }
+
+    /// How long before the end of the transaction the ready flag was read, in
+    /// bit times; that of the transaction's middle where it is not read.
+    #[must_use]
+    pub fn flag_bits_before_end(&self) -> u32 {
+        latch_bits_before_end(self.registers(), self.registers() / 2)
+    }
+
+    /// What one code step means for a rail over `shunt_ohm`.
+    #[must_use]
+    pub const fn scale(&self, shunt_ohm: f64) -> RailScale {
+        match self {
+            Self::Ina3221(_) => ina3221::scale(shunt_ohm),
+            Self::Ina226(_) => ina226::scale(shunt_ohm),
+        }
+    }
+
+    /// Error limits at 25 °C for a shunt of the given tolerance (a fraction).
+    #[must_use]
+    pub const fn limits(&self, shunt_tolerance: f64) -> ErrorLimits {
+        match self {
+            Self::Ina3221(_) => ina3221::limits(shunt_tolerance),
+            Self::Ina226(_) => ina226::limits(shunt_tolerance),
+        }
+    }
+
+    /// When the conversions of slot `slot` happen and when its registers are
+    /// latched, for a bus of `clock_hz`.
+    #[must_use]
+    pub fn timing(&self, slot: usize, clock_hz: u32) -> ChannelTiming {
+        let (shunt_ns, bus_ns) = match self {
+            Self::Ina3221(chip) => chip.conversion_ns(),
+            Self::Ina226(chip) => chip.conversion_ns(),
+        };
+        let slot = u32::try_from(slot).unwrap_or(0);
+        let start = slot * (shunt_ns + bus_ns);
+        let latch = |column: u32| {
+            // The flag stands in the middle: registers after it come one later.
+            let later = match self.ownership() {
+                Ownership::Ours if column >= self.registers() / 2 => column + 1,
+                _ => column,
+            };
+            bits_ns(latch_bits_before_end(self.registers(), later), clock_hz)
+        };
+        ChannelTiming {
+            shunt_start_ns: start,
+            shunt_conversion_ns: shunt_ns,
+            bus_start_ns: start + shunt_ns,
+            bus_conversion_ns: bus_ns,
+            shunt_latch_before_end_ns: latch(2 * slot),
+            bus_latch_before_end_ns: latch(2 * slot + 1),
+        }
+    }
+}
+
+/// Configuration register of both families.
+pub(crate) const CONFIG: u8 = 0x00;
+/// Manufacturer id of both families.
+const MANUFACTURER_ID: u8 = 0xfe;
+/// Die id of both families.
+const DIE_ID: u8 = 0xff;
+
+/// Duration of `bits` bit times on a bus of `clock_hz`, in ns, rounded up.
+#[must_use]
+pub fn bits_ns(bits: u32, clock_hz: u32) -> u32 {
+    let ns = (u64::from(bits) * 1_000_000_000).div_ceil(u64::from(clock_hz.max(1)));
+    u32::try_from(ns).unwrap_or(u32::MAX)
+}
+
+struct Identity {
+    manufacturer: u16,
+    die: u16,
+}
+
+impl Identity {
+    fn read(bus: &mut dyn I2cBus, address: Address7) -> Result<Self, ChipError> {
+        let mut ids = [0; 2];
+        read_registers(bus, address, &[MANUFACTURER_ID, DIE_ID], &mut ids).map_err(|source| {
+            ChipError::Bus {
+                register: MANUFACTURER_ID,
+                source,
+            }
+        })?;
+        Ok(Self {
+            manufacturer: ids[0],
+            die: ids[1],
+        })
+    }
+}
+
+/// Bits between the latch of register `index` of `registers` and the stop's end.
+fn latch_bits_before_end(registers: u32, index: u32) -> u32 {
+    (REGISTER_BITS * registers + STOP_BITS).saturating_sub(REGISTER_BITS * index + LATCH_BITS)
+}
+
+fn write_register(
+    bus: &mut dyn I2cBus,
+    address: Address7,
+    register: u8,
+    value: u16,
+) -> Result<(), ChipError> {
+    let [high, low] = value.to_be_bytes();
+    bus.transfer(address, &mut [Message::Write(&[register, high, low])])
+        .map_err(|source| ChipError::Bus { register, source })
+}
+
+/// Reads `registers` in one combined transaction, in their order.
+fn read_registers<const N: usize>(
+    bus: &mut dyn I2cBus,
+    address: Address7,
+    registers: &[u8; N],
+    values: &mut [u16; N],
+) -> Result<(), BusError> {
+    let mut bytes = [[0; 2]; N];
+    let mut pointers = registers.iter();
+    let mut messages = bytes.each_mut().map(|value| {
+        let pointer = pointers.next().map_or(&[][..], core::slice::from_ref);
+        [Message::Write(pointer), Message::Read(value)]
+    });
+    bus.transfer(address, messages.as_flattened_mut())?;
+    *values = bytes.map(u16::from_be_bytes);
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod script;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seven_registers_at_400_khz_take_825_microseconds() {
+        let chip = Chip::Ina3221(Ina3221::all_channels(
+            Address7::new(0x40).unwrap(),
+            Profile::Fast,
+            Ownership::Ours,
+        ));
+        assert_eq!(chip.transaction_bits(), 330);
+        assert_eq!(bits_ns(chip.transaction_bits(), 400_000), 825_000);
+        assert_eq!(chip.cycle_ns(), 840_000);
+    }
+
+    #[test]
+    fn the_last_register_is_latched_19_bits_before_the_end() {
+        // Two bytes with their acknowledges, and the stop.
+        assert_eq!(latch_bits_before_end(7, 6), 19);
+        assert_eq!(latch_bits_before_end(1, 0), 19);
+        assert_eq!(latch_bits_before_end(7, 3), 160);
+    }
+}

@@ -1,0 +1,255 @@
+//! What can be sampled on this board, and as which rails.
+//!
+//! Owns the search of the running system, the account of where it looked, and
+//! the description of rails for the record. Reads sysfs alone: no register is
+//! touched, no address is probed, so that no stranger on the bus is spoken to.
+//! Labels and shunts come from the running system; nothing is guessed from the
+//! board's name.
+//! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
+
+mod sysfs;
+
+use std::path::PathBuf;
+
+use wattline_protocol::record::{RailDescription, RailRole, RailSource, SkipReason};
+
+use super::bus::sim::SimBoard;
+use super::bus::sim::board::{BUS_NUMBER, SHUNT_TOLERANCE};
+use super::chip::{Chip, Profile, bits_ns};
+use super::pace::BusShare;
+use super::sampler::SamplerCore;
+use crate::clock::Clock;
+use wattline_protocol::units::Nanos;
+
+pub use sysfs::{GivenChip, GivenRail, find, given};
+
+/// Tolerance of a shunt of which only the value is known, as a fraction: the
+/// usual class of the current-sense resistors on such boards.
+pub const SHUNT_TOLERANCE_ASSUMED: f64 = 0.01;
+/// Labels under which boards have their whole input.
+const TOTAL_LABELS: [&str; 4] = ["VDD_IN", "VIN", "POM_5V_IN", "POM_VDD_IN"];
+/// Sweeps after which a measurement of the rate ends, and its longest time.
+const RATE_SWEEPS: u64 = 500;
+const RATE_TIME: Nanos = Nanos::from_millis(200);
+
+/// One rail, as `wattline-agent rails` lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DetectedRail {
+    /// Label, or the chip's place and channel where it has none.
+    pub name: String,
+    /// Where its values come from.
+    pub source: RailSource,
+    /// Name of the chip.
+    pub chip: String,
+    /// Number of the adapter.
+    pub bus: Option<u8>,
+    /// 7-bit address.
+    pub address: Option<u8>,
+    /// Channel of the chip, from 1.
+    pub channel: u8,
+    /// Shunt in ohms, where it is known.
+    pub shunt_ohm: Option<f64>,
+    /// Total or part.
+    pub role: RailRole,
+    /// Fresh conversions a second, measured; `None` where nothing was read.
+    pub rate_hz: Option<f64>,
+    /// What bus and converter allow, in conversions a second; `None` where
+    /// neither is known.
+    pub limit_hz: Option<f64>,
+    /// Why it is not sampled; `None` where it can be.
+    pub skipped: Option<SkipReason>,
+}
+
+/// A place that was searched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookedFor {
+    /// What would have been there.
+    pub what: &'static str,
+    /// Where.
+    pub path: PathBuf,
+    /// How many chips were there.
+    pub found: usize,
+}
+
+/// A rail on a channel of a chip that registers can be read from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChannelRail {
+    /// Channel, from 1.
+    pub channel: u8,
+    /// Label.
+    pub name: String,
+    /// Total or part.
+    pub role: RailRole,
+    /// Shunt, in ohms.
+    pub shunt_ohm: f64,
+    /// Its tolerance, as a fraction.
+    pub shunt_tolerance: f64,
+}
+
+/// A chip that can be sampled, with its rails in the order of their slots.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ChipRails {
+    /// The driver, not configured yet.
+    pub chip: Chip,
+    /// Number of the adapter.
+    pub bus: u8,
+    /// Clock of the bus in hertz, where it is declared.
+    pub bus_clock_hz: Option<u32>,
+    /// How much of the bus is ours.
+    pub share: BusShare,
+    /// Rails, one a slot.
+    pub rails: Vec<ChannelRail>,
+}
+
+/// What a search brought.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Found {
+    /// All rails, skipped ones with the reason.
+    pub rails: Vec<DetectedRail>,
+    /// Chips that can be sampled by their registers.
+    pub chips: Vec<ChipRails>,
+    /// Where was looked, whether or not something was there.
+    pub looked_for: Vec<LookedFor>,
+}
+
+impl ChipRails {
+    /// The simulated board's chip and rails.
+    #[must_use]
+    pub fn simulated(board: &SimBoard, profile: Profile) -> Self {
+        let channel_rail = |(index, rail): (usize, &super::bus::sim::board::SimRail)| ChannelRail {
+            channel: u8::try_from(index + 1).unwrap_or(u8::MAX),
+            name: rail.name.to_owned(),
+            role: rail.role,
+            shunt_ohm: rail.shunt_ohm,
+            shunt_tolerance: SHUNT_TOLERANCE,
+        };
+        Self {
+            chip: board.driver(profile),
+            bus: BUS_NUMBER,
+            bus_clock_hz: Some(board.bus_clock_hz()),
+            share: BusShare::Whole,
+            rails: board.rails().iter().enumerate().map(channel_rail).collect(),
+        }
+    }
+
+    /// The rails for the record. `chip` is the driver as configured (a kernel
+    /// driver's configuration is known only then), `index` its place in
+    /// [`RunStart::chips`](wattline_protocol::record::RunStart::chips).
+    #[must_use]
+    pub fn describe(&self, chip: &Chip, index: u16) -> Vec<RailDescription> {
+        // Without a declared clock: standard mode, the slowest.
+        let clock_hz = self.bus_clock_hz.unwrap_or(100_000);
+        let describe = |(slot, rail): (usize, &ChannelRail)| RailDescription {
+            name: rail.name.clone(),
+            role: rail.role,
+            source: RailSource::I2c,
+            chip: index,
+            channel: rail.channel,
+            slot: u8::try_from(slot).unwrap_or(u8::MAX),
+            scale: chip.scale(rail.shunt_ohm),
+            limits: chip.limits(rail.shunt_tolerance),
+            timing: chip.timing(slot, clock_hz),
+        };
+        self.rails.iter().enumerate().map(describe).collect()
+    }
+
+    /// The rails as the command line lists them, with a measured rate where
+    /// there is one.
+    #[must_use]
+    pub fn detected(&self, rate_hz: Option<f64>) -> Vec<DetectedRail> {
+        let detect = |rail: &ChannelRail| DetectedRail {
+            name: rail.name.clone(),
+            source: RailSource::I2c,
+            chip: self.chip.kind().name().to_owned(),
+            bus: Some(self.bus),
+            address: Some(self.chip.address().get()),
+            channel: rail.channel,
+            shunt_ohm: Some(rail.shunt_ohm),
+            role: rail.role,
+            rate_hz,
+            limit_hz: limit_hz(&self.chip, self.bus_clock_hz),
+            skipped: None,
+        };
+        self.rails.iter().map(detect).collect()
+    }
+}
+
+/// Conversions a second that bus and converter allow: the slower of the
+/// sweep's own transaction and the chip's nominal cycle. `None` where the
+/// bus's clock is not declared.
+#[must_use]
+pub fn limit_hz(chip: &Chip, bus_clock_hz: Option<u32>) -> Option<f64> {
+    let transaction_ns = bits_ns(chip.transaction_bits(), bus_clock_hz?);
+    Some(1e9 / f64::from(transaction_ns.max(chip.cycle_ns())))
+}
+
+/// Fresh conversions a second, measured over at most 500 sweeps or 0.2 s.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "hundreds of sweeps")]
+pub fn measured_rate_hz(core: &mut SamplerCore, clock: &dyn Clock) -> f64 {
+    let (begun, before) = (clock.now(), core.report());
+    while core.report().sweeps - before.sweeps < RATE_SWEEPS && clock.now() - begun < RATE_TIME {
+        core.step();
+    }
+    let fresh = core.report().fresh - before.fresh;
+    fresh as f64 / (clock.now() - begun).as_seconds().0
+}
+
+/// The Raspberry Pi this is, as rppal recognises it from the device tree;
+/// `None` on every other board.
+#[must_use]
+pub fn raspberry_pi() -> Option<String> {
+    let board = rppal::system::DeviceInfo::new().ok()?;
+    Some(format!("{} ({})", board.model(), board.soc()))
+}
+
+fn role_of(label: &str) -> RailRole {
+    if TOTAL_LABELS.contains(&label) {
+        RailRole::Total
+    } else {
+        RailRole::Part
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use wattline_protocol::record::ChipKind;
+    use wattline_protocol::units::BoardTime;
+
+    use super::*;
+    use crate::clock::VirtualClock;
+
+    #[test]
+    fn a_simulated_board_has_its_rails_with_timing_and_limits() {
+        let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
+        let board = SimBoard::new(ChipKind::Ina3221, 1, clock);
+        let found = ChipRails::simulated(&board, Profile::Fast);
+        let rails = found.describe(&found.chip, 0);
+        let names: Vec<&str> = rails.iter().map(|rail| rail.name.as_str()).collect();
+        assert_eq!(names, ["VDD_IN", "VDD_CPU_GPU", "VDD_SOC"]);
+        assert_eq!(rails[0].role, RailRole::Total);
+        let timing = rails[2].timing;
+        assert_eq!(
+            (timing.shunt_start_ns, timing.bus_start_ns),
+            (560_000, 700_000)
+        );
+        // The last register: two bytes and the stop, 19 bits of 2.5 µs.
+        assert_eq!(timing.bus_latch_before_end_ns, 47_500);
+        // The first: 330 − 29 bits.
+        assert_eq!(rails[0].timing.shunt_latch_before_end_ns, 752_500);
+        let limit = found.detected(None)[0].limit_hz.unwrap();
+        assert!((limit - 1e6 / 840.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_load_model_says_that_it_is_simulated() {
+        let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
+        assert!(
+            SimBoard::new(ChipKind::Ina226, 1, clock)
+                .load_model()
+                .contains("simulated")
+        );
+    }
+}

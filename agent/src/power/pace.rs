@@ -1,0 +1,452 @@
+//! When the next sweep starts, and whether the last one held a new conversion.
+//!
+//! Owns the schedule of one chip, as a state machine without a clock: times
+//! come in, deadlines and judgements go out. Knows no codes and no bus.
+//!
+//! A chip converts by its own oscillator (up to 10 % slower than nominal) and
+//! says of a conversion only, by the ready flag, that one ended since the flag
+//! was last read. Two cases:
+//!
+//! - **The transaction takes longer than the cycle.** Sweeps follow back to
+//!   back; the flag is always set. [`Mode::Seeking`] for ever.
+//! - **The cycle is longer.** Sweeping back to back, the flag is found clear
+//!   once a beat: the end of a cycle then follows within the difference of the
+//!   two. Two such events give the true cycle. From then on ([`Mode::Locked`])
+//!   there is one sweep a cycle, its flag read just after the cycle's end: the
+//!   period is a hair under the cycle, and a clear flag (read too early by a
+//!   hair) pushes the next sweep back by a few. The flag is thus the phase
+//!   detector of a loop (bang-bang, after Alexander, Electronics Letters 1975), and
+//!   which conversion a sweep holds is known by counting cycles: every one is
+//!   read, once.
+//!
+//! Where the flag belongs to a kernel driver, the period is the longest cycle
+//! that the datasheet allows, so that no conversion is read twice.
+
+use wattline_protocol::units::{BoardTime, Nanos};
+
+use super::chip::Ready;
+
+/// The slowest oscillator of both datasheets: conversion time +10 %.
+const CYCLE_STRETCH_MAX: f64 = 1.1;
+/// Part of the cycle by which a locked sweep comes earlier than the one before.
+const HAIR: f64 = 0.001;
+/// A clear flag pushes the next sweep back by this many hairs.
+const PUSH_HAIRS: f64 = 4.0;
+/// Sweeps in a row with the same flag after which the lock is given up: clear
+/// flags means later by 16 pushes, set flags a beat without an early read.
+const CLEAR_ROW_MAX: u32 = 16;
+const SET_ROW_MAX: u32 = 256;
+/// A locked sweep farther than this part of a cycle from its place may mix
+/// two cycles (INA3221 at 400 kHz: registers are safe within 300 µs of 840).
+const MISPLACED: f64 = 0.25;
+/// Cycles over which the true cycle is measured before the next measurement
+/// begins: about a second, in which temperature moves no oscillator by a hair.
+const MEASURED_CYCLES: f64 = 1_024.0;
+/// Cycles after which a running measurement replaces the one before.
+const REPLACE_CYCLES: f64 = 64.0;
+/// The longest pause after failures, and the first one.
+const BACK_OFF_MAX: Nanos = Nanos::from_millis(100);
+const BACK_OFF_FIRST: Nanos = Nanos::from_millis(1);
+
+/// How much of the bus is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BusShare {
+    /// Nobody else is on the adapter.
+    #[default]
+    Whole,
+    /// Others are bound on it: half the time at most.
+    Half,
+}
+
+/// One sweep, as the schedule sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swept {
+    /// When the transaction started.
+    pub start: BoardTime,
+    /// When it ended.
+    pub end: BoardTime,
+    /// The flag in it.
+    pub ready: Ready,
+}
+
+/// What a sweep holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conversion {
+    /// A conversion that was not read before.
+    Fresh,
+    /// The one of the sweep before.
+    Stale,
+    /// A new one, after a hole of at least one whole cycle.
+    AfterHole,
+}
+
+/// The judgement on one sweep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub struct Judgement {
+    /// What it holds.
+    pub conversion: Conversion,
+    /// Conversions before it that were never read, as far as time tells.
+    pub missed: u64,
+}
+
+/// The schedule of one chip.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    nominal_ns: f64,
+    transaction_ns: f64,
+    /// From the read of the flag to the transaction's end.
+    flag_to_end: Nanos,
+    /// Least distance of two starts.
+    least_ns: f64,
+    mode: Mode,
+    deadline: BoardTime,
+    /// Flag time of the last sweep that succeeded.
+    last: Option<BoardTime>,
+    /// Parts of unread conversions that do not make a whole one yet.
+    unread: f64,
+    failures: u32,
+}
+
+/// How the next start is found.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mode {
+    /// By the clock alone: the flag is not ours.
+    ByTime,
+    /// Back to back, until the flag was found clear twice.
+    Seeking { anchor: Option<Anchor> },
+    /// One sweep a cycle.
+    Locked(Lock),
+}
+
+/// A flag found clear: the end of a cycle follows within `after_ns`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Anchor {
+    at: BoardTime,
+    after_ns: f64,
+    /// Cycles that ended since.
+    cycles: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Lock {
+    cycle_ns: f64,
+    hair_ns: f64,
+    anchor: Anchor,
+    /// Sweeps in a row whose flag was clear, and set.
+    clear_row: u32,
+    set_row: u32,
+}
+
+impl Pace {
+    /// A schedule that starts at `now`, for a cycle and a transaction of these
+    /// nominal lengths, the flag being read `flag_to_end_ns` before the end.
+    #[must_use]
+    pub fn new(timing: PaceTiming, share: BusShare, now: BoardTime) -> Self {
+        let PaceTiming {
+            cycle_ns,
+            transaction_ns,
+            flag_to_end_ns,
+            flag_is_ours,
+        } = timing;
+        let transaction_ns = f64::from(transaction_ns);
+        let stretch = match share {
+            BusShare::Whole => 1.0,
+            BusShare::Half => 2.0,
+        };
+        let mode = if flag_is_ours {
+            Mode::Seeking { anchor: None }
+        } else {
+            Mode::ByTime
+        };
+        Self {
+            nominal_ns: f64::from(cycle_ns),
+            transaction_ns,
+            flag_to_end: Nanos(i64::from(flag_to_end_ns)),
+            least_ns: stretch * transaction_ns,
+            mode,
+            deadline: now,
+            last: None,
+            unread: 0.0,
+            failures: 0,
+        }
+    }
+
+    /// When the next sweep starts.
+    #[must_use]
+    pub const fn deadline(&self) -> BoardTime {
+        self.deadline
+    }
+
+    /// The period that is aimed at, in ns.
+    #[must_use]
+    pub fn period_ns(&self) -> f64 {
+        match self.mode {
+            Mode::ByTime => self.least_ns.max(self.nominal_ns * CYCLE_STRETCH_MAX),
+            Mode::Seeking { .. } => self.least_ns.max(self.nominal_ns),
+            Mode::Locked(lock) => lock.cycle_ns,
+        }
+    }
+
+    /// The chip's true cycle in ns, where it is known.
+    #[must_use]
+    pub const fn measured_cycle_ns(&self) -> Option<f64> {
+        match self.mode {
+            Mode::Locked(lock) => Some(lock.cycle_ns),
+            Mode::ByTime | Mode::Seeking { .. } => None,
+        }
+    }
+
+    /// Takes in a transaction that failed at `now`: the next try comes after a
+    /// pause that doubles up to 100 ms.
+    pub fn failed(&mut self, now: BoardTime) {
+        let doubled = BACK_OFF_FIRST.0 << self.failures.min(16);
+        self.failures = self.failures.saturating_add(1);
+        self.deadline = now + Nanos(doubled.min(BACK_OFF_MAX.0));
+        self.seek();
+    }
+
+    /// The chip was configured anew: its cycle starts over.
+    pub fn restarted(&mut self, now: BoardTime) {
+        self.deadline = now;
+        self.seek();
+    }
+
+    /// Takes in a sweep, sets the next deadline, and says what the sweep holds.
+    pub fn swept(&mut self, swept: Swept) -> Judgement {
+        self.failures = 0;
+        let flag = swept.end - self.flag_to_end;
+        let since_ns = self.last.replace(flag).map(|last| nanos(flag - last));
+        match (self.mode, swept.ready) {
+            (Mode::Locked(lock), ready @ (Ready::Converted | Ready::NotYet)) => self.locked(
+                lock,
+                ready,
+                flag,
+                since_ns.unwrap_or(lock.cycle_ns),
+                swept.end,
+            ),
+            (Mode::Seeking { anchor }, ready @ (Ready::Converted | Ready::NotYet)) => {
+                self.deadline = (swept.start + span(self.least_ns)).max(swept.end);
+                self.seeking(anchor, ready, flag, since_ns)
+            }
+            (Mode::ByTime | Mode::Locked(_) | Mode::Seeking { .. }, _) => {
+                let next = self.deadline + span(self.period_ns());
+                self.deadline = next.max(swept.end);
+                self.fresh_by_time(since_ns)
+            }
+        }
+    }
+
+    fn seeking(
+        &mut self,
+        anchor: Option<Anchor>,
+        ready: Ready,
+        flag: BoardTime,
+        since_ns: Option<f64>,
+    ) -> Judgement {
+        let Some(since_ns) = since_ns else {
+            return Judgement {
+                conversion: Conversion::Fresh,
+                missed: 0,
+            };
+        };
+        // Only back to back is a set flag one cycle, and a clear one its edge.
+        let contiguous = since_ns < self.nominal_ns
+            && self.least_ns < self.nominal_ns * CYCLE_STRETCH_MAX
+            || since_ns < self.transaction_ns * 1.05;
+        let mut anchor = anchor.filter(|_| contiguous);
+        if ready == Ready::Converted {
+            if let Some(anchor) = &mut anchor {
+                anchor.cycles += 1.0;
+            }
+            self.mode = Mode::Seeking { anchor };
+            return self.fresh_by_time(Some(since_ns));
+        }
+        let after_ns = (self.nominal_ns * CYCLE_STRETCH_MAX - since_ns).max(0.0);
+        match anchor {
+            Some(anchor) if anchor.cycles >= 1.0 => self.lock(anchor, flag, since_ns),
+            Some(_) | None => {
+                let here = Anchor {
+                    at: flag,
+                    after_ns,
+                    cycles: 0.0,
+                };
+                self.mode = Mode::Seeking {
+                    anchor: contiguous.then_some(here),
+                };
+            }
+        }
+        Judgement {
+            conversion: Conversion::Stale,
+            missed: 0,
+        }
+    }
+
+    /// The second clear flag: as many cycles as flags were set lie between.
+    fn lock(&mut self, anchor: Anchor, flag: BoardTime, since_ns: f64) {
+        let cycle_ns = nanos(flag - anchor.at) / anchor.cycles;
+        let plausible = (cycle_ns / self.nominal_ns - 1.0).abs() < 2.0 * (CYCLE_STRETCH_MAX - 1.0);
+        if !plausible {
+            self.seek();
+            return;
+        }
+        let hair_ns = HAIR * cycle_ns + anchor.after_ns / anchor.cycles;
+        let lock = Lock {
+            cycle_ns,
+            hair_ns,
+            anchor,
+            clear_row: 0,
+            set_row: 0,
+        };
+        self.mode = Mode::Locked(lock);
+        let start = flag + self.flag_to_end - span(self.transaction_ns);
+        self.deadline = start + span(lock.pushed_ns(since_ns));
+    }
+
+    fn locked(
+        &mut self,
+        mut lock: Lock,
+        ready: Ready,
+        flag: BoardTime,
+        since_ns: f64,
+        end: BoardTime,
+    ) -> Judgement {
+        let cycles = (since_ns / lock.cycle_ns).round();
+        let misplaced = (since_ns - cycles * lock.cycle_ns).abs() > MISPLACED * lock.cycle_ns;
+        lock.anchor.cycles += cycles;
+        let step_ns = if ready == Ready::NotYet {
+            lock.clear_row += 1;
+            lock.set_row = 0;
+            lock.measure(flag);
+            lock.pushed_ns(since_ns)
+        } else {
+            lock.clear_row = 0;
+            lock.set_row += 1;
+            lock.cycle_ns - lock.hair_ns
+        };
+        self.mode = Mode::Locked(lock);
+        let next = self.deadline + span(step_ns);
+        let overrun = nanos(end - next) > MISPLACED * lock.cycle_ns;
+        self.deadline = next;
+        if misplaced || overrun || lock.clear_row > CLEAR_ROW_MAX || lock.set_row > SET_ROW_MAX {
+            self.seek();
+            self.deadline = end;
+        }
+        if cycles < 1.0 {
+            return Judgement {
+                conversion: Conversion::Stale,
+                missed: 0,
+            };
+        }
+        let conversion = if cycles < 2.0 {
+            Conversion::Fresh
+        } else {
+            Conversion::AfterHole
+        };
+        Judgement {
+            conversion,
+            missed: whole(cycles - 1.0),
+        }
+    }
+
+    /// A new conversion; what was missed is judged by the nominal cycle.
+    fn fresh_by_time(&mut self, since_ns: Option<f64>) -> Judgement {
+        let Some(since_ns) = since_ns else {
+            return Judgement {
+                conversion: Conversion::Fresh,
+                missed: 0,
+            };
+        };
+        let cycles = since_ns / self.nominal_ns;
+        self.unread = (self.unread + cycles - 1.0).max(0.0);
+        let missed = whole(self.unread);
+        self.unread = self.unread.fract();
+        // Two cycles from read to read: one came and went whole. A bus that is
+        // by itself this slow makes no hole, its sweeps are simply far apart.
+        let hole = cycles >= 2.0 && since_ns >= 1.5 * self.period_ns();
+        let conversion = if hole {
+            Conversion::AfterHole
+        } else {
+            Conversion::Fresh
+        };
+        Judgement { conversion, missed }
+    }
+
+    const fn seek(&mut self) {
+        self.mode = match self.mode {
+            Mode::ByTime => Mode::ByTime,
+            Mode::Seeking { .. } | Mode::Locked(_) => Mode::Seeking { anchor: None },
+        };
+    }
+}
+
+/// Lengths that a chip's driver and its bus give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PaceTiming {
+    /// Nominal cycle, in ns.
+    pub cycle_ns: u32,
+    /// Length of a sweep's transaction, in ns.
+    pub transaction_ns: u32,
+    /// From the read of the flag to the transaction's end, in ns.
+    pub flag_to_end_ns: u32,
+    /// Whether the sweep reads the flag.
+    pub flag_is_ours: bool,
+}
+
+impl Lock {
+    /// The step after a clear flag. The read before lay behind the end of its
+    /// cycle, so the end missed now follows within the rest of a cycle; beyond
+    /// it the next read must come. (Left early by less than a cycle it would
+    /// find the flag set each time, and the loop would see nothing.)
+    fn pushed_ns(&self, since_ns: f64) -> f64 {
+        let early_ns = (self.cycle_ns - since_ns).clamp(0.0, MISPLACED * self.cycle_ns);
+        self.cycle_ns + early_ns + PUSH_HAIRS * self.hair_ns
+    }
+
+    /// A clear flag lies within a few hairs before the end of a cycle, as the
+    /// anchor did: their distance over the cycles between is the true cycle.
+    fn measure(&mut self, flag: BoardTime) {
+        let Anchor {
+            at,
+            after_ns,
+            cycles,
+        } = self.anchor;
+        if cycles >= REPLACE_CYCLES || after_ns / cycles < self.hair_ns {
+            self.cycle_ns = nanos(flag - at) / cycles;
+            self.hair_ns = HAIR * self.cycle_ns + after_ns / cycles;
+        }
+        if cycles >= MEASURED_CYCLES {
+            let after_ns = 2.0 * self.hair_ns;
+            self.anchor = Anchor {
+                at: flag,
+                after_ns,
+                cycles: 0.0,
+            };
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "spans of a schedule are far below 2^53 ns"
+)]
+const fn nanos(span: Nanos) -> f64 {
+    span.0 as f64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "float to int casts saturate"
+)]
+fn span(ns: f64) -> Nanos {
+    Nanos(ns.round() as i64)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts saturate at 0"
+)]
+const fn whole(count: f64) -> u64 {
+    count as u64
+}

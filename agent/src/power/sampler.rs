@@ -1,0 +1,349 @@
+//! The sampler: deadline, sweep, judgement, ring.
+//!
+//! Owns the loop of one chip, its counts, and the thread that runs it. Knows
+//! neither records of a run nor sockets. [`SamplerCore`] is the loop's body:
+//! the thread steps it by the system clock, measures and tests by a virtual
+//! one. No sweep allocates; a full ring and a dead bus are counted and
+//! survived.
+//! Theory: JCGM 100 for what the stamps are worth, and `pace` for the schedule.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tracing::{info, warn};
+use wattline_protocol::record::{ChipDescription, SamplerReport};
+use wattline_protocol::units::BoardTime;
+
+use super::bus::{BusError, I2cBus};
+use super::chip::{CODES_MAX, Chip, ChipError, Ownership, Reading, bits_ns};
+use super::pace::{BusShare, Conversion, Judgement, Pace, PaceTiming, Swept};
+use super::ring::{Status, Sweep, SweepProducer};
+use crate::clock::Clock;
+use crate::realtime::{self, Granted};
+
+/// Sweeps between two copies of the counts to where others read them.
+const REPORT_SWEEPS: u64 = 64;
+/// Sweeps in a row without a new conversion after which the configuration is
+/// read back: the chip may have lost power and fallen to its slow default.
+const STALE_ROW_MAX: u32 = 6;
+/// Bus clock assumed where the system declares none: standard mode.
+const CLOCK_HZ_UNKNOWN: u32 = 100_000;
+
+/// What a sampler is made of.
+pub struct SamplerParts {
+    /// The chip's driver.
+    pub chip: Chip,
+    /// The bus it is on.
+    pub bus: Box<dyn I2cBus>,
+    /// Number of the bus's adapter.
+    pub bus_number: u8,
+    /// Clock of the bus, in hertz; `None` where it is not declared.
+    pub bus_clock_hz: Option<u32>,
+    /// How much of the bus is ours.
+    pub share: BusShare,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Where sweeps go.
+    pub ring: SweepProducer,
+    /// Lane of the sample stream.
+    pub lane: u8,
+}
+
+/// The body of the sampler's loop.
+pub struct SamplerCore {
+    parts: SamplerParts,
+    pace: Pace,
+    report: SamplerReport,
+    config_register: u16,
+    stale_row: u32,
+    suspect: bool,
+}
+
+impl SamplerCore {
+    /// Identifies and configures the chip, and plans the first sweep for now.
+    ///
+    /// # Errors
+    /// [`ChipError`] where the chip does not answer, is another part, or does
+    /// not take its configuration.
+    pub fn configured(mut parts: SamplerParts) -> Result<Self, ChipError> {
+        let config_register = parts.chip.configure(&mut *parts.bus)?;
+        let clock_hz = parts.bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
+        let timing = PaceTiming {
+            cycle_ns: parts.chip.cycle_ns(),
+            transaction_ns: bits_ns(parts.chip.transaction_bits(), clock_hz),
+            flag_to_end_ns: bits_ns(parts.chip.flag_bits_before_end(), clock_hz),
+            flag_is_ours: parts.chip.ownership() == Ownership::Ours,
+        };
+        let pace = Pace::new(timing, parts.share, parts.clock.now());
+        let report = SamplerReport {
+            lane: parts.lane,
+            ..SamplerReport::default()
+        };
+        Ok(Self {
+            parts,
+            pace,
+            report,
+            config_register,
+            stale_row: 0,
+            suspect: false,
+        })
+    }
+
+    /// The chip as configured, for the record.
+    #[must_use]
+    pub fn describe(&self) -> ChipDescription {
+        let SamplerParts {
+            chip,
+            bus_number,
+            bus_clock_hz,
+            lane,
+            ..
+        } = &self.parts;
+        ChipDescription {
+            kind: chip.kind(),
+            bus: *bus_number,
+            address: chip.address().get(),
+            lane: *lane,
+            config_register: self.config_register,
+            bus_clock_hz: bus_clock_hz.unwrap_or(0),
+            transaction_bits: chip.transaction_bits(),
+            cycle_ns: chip.cycle_ns(),
+            sweep_period_ns: whole_ns(self.pace.period_ns()),
+        }
+    }
+
+    /// The chip's driver.
+    #[must_use]
+    pub const fn chip(&self) -> &Chip {
+        &self.parts.chip
+    }
+
+    /// What was done so far.
+    #[must_use]
+    pub const fn report(&self) -> SamplerReport {
+        self.report
+    }
+
+    /// The chip's true cycle in ns, where the schedule has found it.
+    #[must_use]
+    pub const fn measured_cycle_ns(&self) -> Option<f64> {
+        self.pace.measured_cycle_ns()
+    }
+
+    /// Waits for the next deadline, sweeps once, pushes what came. Returns
+    /// the end of the transaction.
+    pub fn step(&mut self) -> BoardTime {
+        let deadline = self.pace.deadline();
+        self.parts.clock.sleep_until(deadline);
+        let start = self.parts.clock.now();
+        self.report
+            .lateness
+            .add(u64::try_from((start - deadline).0).unwrap_or(0));
+        let outcome = self.parts.chip.sweep(&mut *self.parts.bus);
+        let end = self.parts.clock.now();
+        self.report.sweeps += 1;
+        match outcome {
+            Ok(reading) => self.swept(start, end, &reading),
+            Err(error) => self.failed(end, error),
+        }
+        end
+    }
+
+    fn swept(&mut self, start: BoardTime, end: BoardTime, reading: &Reading) {
+        let judgement = self.pace.swept(Swept {
+            start,
+            end,
+            ready: reading.ready,
+        });
+        let Judgement { conversion, missed } = judgement;
+        self.report.skipped += missed;
+        let status = match conversion {
+            Conversion::Fresh => Status::Ok,
+            Conversion::Stale => Status::Stale,
+            Conversion::AfterHole => Status::Skipped,
+        };
+        if status == Status::Stale {
+            self.report.stale += 1;
+            self.stale_row += 1;
+        } else {
+            self.report.fresh += 1;
+            self.stale_row = 0;
+        }
+        let slots = usize::from(reading.columns) / 2;
+        let word = (0..slots).fold(0, |word, slot| {
+            let over = reading.overrange & (1 << slot) != 0;
+            word | if over { Status::Overrange } else { status }.at(slot)
+        });
+        self.push(Sweep {
+            end,
+            status: word,
+            codes: reading.codes,
+            columns: reading.columns,
+            lost_before: 0,
+        });
+        if self.suspect || self.stale_row >= STALE_ROW_MAX {
+            self.check_configuration();
+        }
+    }
+
+    fn failed(&mut self, end: BoardTime, error: BusError) {
+        if !self.suspect {
+            warn!(lane = self.report.lane, %error, "Sweep failed; sampling goes on when the bus does.");
+        }
+        self.report.failed += 1;
+        self.suspect = true;
+        let status = match error {
+            BusError::NoAnswer { .. } => Status::Nack,
+            BusError::Failed { .. }
+            | BusError::ReservedAddress { .. }
+            | BusError::TooManyMessages { .. } => Status::Bus,
+        };
+        let slots = self.parts.chip.channels().len();
+        self.push(Sweep {
+            end,
+            status: status.of_all(slots),
+            codes: [0; CODES_MAX],
+            columns: u8::try_from(2 * slots).unwrap_or(0),
+            lost_before: 0,
+        });
+        self.pace.failed(end);
+    }
+
+    fn push(&mut self, sweep: Sweep) {
+        if !self.parts.ring.push(sweep) {
+            self.report.lost += 1;
+        }
+    }
+
+    /// After failures, and where conversions stay away: a chip that lost power
+    /// converts by its defaults, and is configured again.
+    fn check_configuration(&mut self) {
+        self.stale_row = 0;
+        let SamplerParts {
+            chip, bus, clock, ..
+        } = &mut self.parts;
+        if chip.ownership() != Ownership::Ours {
+            self.suspect = false;
+            return;
+        }
+        match chip.read_config(&mut **bus) {
+            Ok(found) if found == chip.config() => self.suspect = false,
+            Ok(found) => {
+                warn!(
+                    lane = self.report.lane,
+                    found, "Chip lost its configuration; set again."
+                );
+                self.suspect = chip.configure(&mut **bus).is_err();
+                self.pace.restarted(clock.now());
+            }
+            // The next sweep meets the same bus and counts it.
+            Err(_) => self.suspect = true,
+        }
+    }
+}
+
+/// The thread of a sampler.
+pub struct Sampler;
+
+impl Sampler {
+    /// Starts the thread; returns once the kernel has answered its requests.
+    ///
+    /// # Errors
+    /// The kernel's error where no thread can be started.
+    pub fn start(core: SamplerCore) -> std::io::Result<SamplerHandle> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let shown = Arc::new(Mutex::new(core.report()));
+        let (answer, answered) = std::sync::mpsc::sync_channel(1);
+        let (stopped, showing) = (Arc::clone(&stop), Arc::clone(&shown));
+        let thread = std::thread::Builder::new()
+            .name("sampler".to_owned())
+            .spawn(move || {
+                // The receiver waits below; it cannot be gone.
+                let _ = answer.send(realtime::request());
+                run(core, &stopped, &showing)
+            })?;
+        let granted = answered.recv().map_err(std::io::Error::other)?;
+        if let Some(errno) = granted.refusal_errno {
+            info!(
+                errno,
+                "Real-time scheduling refused; the sampler runs in the normal class."
+            );
+        }
+        Ok(SamplerHandle {
+            stop,
+            shown,
+            thread: Some(thread),
+            granted,
+        })
+    }
+}
+
+fn run(mut core: SamplerCore, stop: &AtomicBool, shown: &Mutex<SamplerReport>) -> SamplerReport {
+    while !stop.load(Ordering::Acquire) {
+        core.step();
+        if core.report.sweeps.is_multiple_of(REPORT_SWEEPS) {
+            // Never waits for a reader: the next copy is milliseconds away.
+            if let Ok(mut shown) = shown.try_lock() {
+                *shown = core.report;
+            }
+        }
+    }
+    core.report
+}
+
+/// A running sampler; dropping it stops the thread.
+#[derive(Debug)]
+pub struct SamplerHandle {
+    stop: Arc<AtomicBool>,
+    shown: Arc<Mutex<SamplerReport>>,
+    thread: Option<JoinHandle<SamplerReport>>,
+    granted: Granted,
+}
+
+impl SamplerHandle {
+    /// What the kernel granted the thread.
+    #[must_use]
+    pub const fn granted(&self) -> Granted {
+        self.granted
+    }
+
+    /// The counts of a moment ago.
+    #[must_use]
+    pub fn report(&self) -> SamplerReport {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stops after the sweep that is under way; returns the final counts.
+    #[must_use]
+    pub fn stop(mut self) -> SamplerReport {
+        self.join()
+    }
+
+    fn join(&mut self) -> SamplerReport {
+        self.stop.store(true, Ordering::Release);
+        let ended = self.thread.take().and_then(|thread| thread.join().ok());
+        // A thread that panicked has said so through the panic hook.
+        ended.unwrap_or_else(|| self.report())
+    }
+}
+
+impl Drop for SamplerHandle {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let _ = self.join();
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "casts saturate"
+)]
+const fn whole_ns(ns: f64) -> u32 {
+    ns as u32
+}
+
+#[cfg(test)]
+mod tests;

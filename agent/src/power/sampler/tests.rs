@@ -1,0 +1,333 @@
+//! The sampler on simulated boards in virtual time.
+
+use wattline_protocol::code::{BusCode, ShuntCode};
+use wattline_protocol::record::ChipKind;
+use wattline_protocol::units::Nanos;
+
+use super::*;
+use crate::clock::VirtualClock;
+use crate::power::bus::sim::board::{BUS_CLOCK_HZ, BUS_NUMBER};
+use crate::power::bus::sim::{ChipErrors, Fault, FaultKind, SimBoard, Waveform};
+use crate::power::chip::Profile;
+use crate::power::ring::{SweepConsumer, ring};
+
+struct Bench {
+    board: SimBoard,
+    core: SamplerCore,
+    sweeps: SweepConsumer,
+    clock: Arc<VirtualClock>,
+}
+
+impl Bench {
+    fn new(kind: ChipKind, errors: ChipErrors, waveforms: Vec<Waveform>) -> Self {
+        let clock = Arc::new(VirtualClock::starting_at(BoardTime(1_000_000_000)));
+        let board = SimBoard::scripted(kind, 1, errors, waveforms, Arc::clone(&clock) as _);
+        let (producer, sweeps) = ring(200_000);
+        let core = SamplerCore::configured(SamplerParts {
+            chip: board.driver(Profile::Fast),
+            bus: Box::new(board.bus()),
+            bus_number: BUS_NUMBER,
+            bus_clock_hz: Some(BUS_CLOCK_HZ),
+            share: BusShare::Whole,
+            clock: Arc::clone(&clock) as _,
+            ring: producer,
+            lane: 0,
+        })
+        .unwrap();
+        Self {
+            board,
+            core,
+            sweeps,
+            clock,
+        }
+    }
+
+    fn run(&mut self, span: Nanos) {
+        let end = self.clock.now() + span;
+        while self.clock.now() < end {
+            self.core.step();
+        }
+    }
+
+    fn drain(&mut self) -> Vec<Sweep> {
+        std::iter::from_fn(|| self.sweeps.pop().map(|taken| taken.sweep)).collect()
+    }
+}
+
+fn constant(current_a: f64) -> Vec<Waveform> {
+    vec![Waveform::Constant { current_a }; 3]
+}
+
+/// A current that rises by one LSB of the INA3221's shunt (8 mA) in each
+/// nominal cycle tells which conversion a code is of.
+#[test]
+fn every_conversion_is_caught_once_at_each_oscillator() {
+    for percent in [0, 1, 2, 5, 8, 10] {
+        let deviation = f64::from(percent) / 100.0;
+        let errors = ChipErrors::default().with_cycle_deviation(deviation);
+        let mut bench = Bench::new(ChipKind::Ina3221, errors, constant(1.0));
+        bench.run(Nanos::from_secs(1));
+        let before = bench.core.report();
+        let begun = bench.clock.now();
+        bench.run(Nanos::from_secs(10));
+        let cycle_s = 840e-6 * (1.0 + deviation);
+        let conversions = (bench.clock.now() - begun).as_seconds().0 / cycle_s;
+        let after = bench.core.report();
+        let fresh = (after.fresh - before.fresh) as f64;
+        assert!(
+            (fresh - conversions).abs() <= 1.5,
+            "{percent} %: {fresh} of {conversions}"
+        );
+        assert_eq!(
+            (after.stale, after.skipped),
+            (before.stale, before.skipped),
+            "{percent} %"
+        );
+        let measured = bench.core.measured_cycle_ns().unwrap();
+        assert!(
+            (measured * 1e-9 / cycle_s - 1.0).abs() < 1e-3,
+            "{percent} %: {measured}"
+        );
+    }
+}
+
+#[test]
+fn a_faster_oscillator_leaves_the_bus_as_the_limit() {
+    for percent in [-10, -5, -3] {
+        let errors = ChipErrors::default().with_cycle_deviation(f64::from(percent) / 100.0);
+        let mut bench = Bench::new(ChipKind::Ina3221, errors, constant(1.0));
+        bench.run(Nanos::from_secs(5));
+        let rate = bench.core.report().fresh as f64 / 5.0;
+        assert!(rate > 0.99 / 825e-6, "{percent} %: {rate}");
+    }
+}
+
+#[test]
+fn a_locked_sweep_never_mixes_two_cycles() {
+    // Steps of 5 A each 20 cycles: within one sweep all three shunts agree,
+    // but for the sweep whose own cycle holds the edge.
+    let bursts = Waveform::Bursts {
+        idle_a: 1.0,
+        burst_a: 6.0,
+        period_s: 40.0 * 840e-6,
+        burst_s: 20.0 * 840e-6,
+        first_s: 1e-4,
+    };
+    let errors = ChipErrors::default().with_cycle_deviation(0.013);
+    let mut bench = Bench::new(ChipKind::Ina3221, errors, vec![bursts; 3]);
+    bench.run(Nanos::from_secs(1));
+    bench.drain();
+    bench.run(Nanos::from_secs(2));
+    let sweeps = bench.drain();
+    let mixed = sweeps.windows(3).filter(|three| {
+        let differs = |sweep: &Sweep| sweep.codes[0] != sweep.codes[4];
+        differs(&three[0]) && differs(&three[1]) && three[0].codes[0] == three[1].codes[0]
+    });
+    assert_eq!(mixed.count(), 0);
+}
+
+#[test]
+fn energy_from_codes_is_the_waveforms_within_quantisation() {
+    let sine = Waveform::Sine {
+        mean_a: 2.0,
+        amplitude_a: 1.2,
+        frequency_hz: 37.0,
+        phase_rad: 0.3,
+    };
+    for (kind, lsb_ohm) in [(ChipKind::Ina3221, 0.005), (ChipKind::Ina226, 0.01)] {
+        let errors = ChipErrors::default().with_cycle_deviation(0.017);
+        let mut bench = Bench::new(kind, errors, vec![sine.clone(); 3]);
+        bench.run(Nanos::from_secs(1));
+        bench.drain();
+        bench.run(Nanos::from_secs(20));
+        let scale = bench.core.chip().scale(lsb_ohm);
+        let sweeps = bench.drain();
+        let power = |sweep: &Sweep| {
+            scale
+                .power(ShuntCode(sweep.codes[0]), BusCode(sweep.codes[1]))
+                .0
+        };
+        let energy: f64 = sweeps
+            .windows(2)
+            .map(|two| {
+                (power(&two[0]) + power(&two[1])) / 2.0 * (two[1].end - two[0].end).as_seconds().0
+            })
+            .sum();
+        let (from, to) = (sweeps[0].end, sweeps[sweeps.len() - 1].end);
+        let truth = bench.board.true_energy(0, from, to).0;
+        assert!(
+            (energy / truth - 1.0).abs() < 2e-3,
+            "{kind:?}: {energy} J of {truth} J"
+        );
+    }
+}
+
+#[test]
+fn true_energy_is_additive_and_a_sines_is_closed() {
+    let sine = Waveform::Sine {
+        mean_a: 2.0,
+        amplitude_a: 1.2,
+        frequency_hz: 37.0,
+        phase_rad: 0.0,
+    };
+    let bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), vec![sine]);
+    let start = BoardTime(1_000_000_000);
+    let (middle, end) = (
+        start + Nanos::from_millis(4_321),
+        start + Nanos::from_secs(10),
+    );
+    let board = &bench.board;
+    let whole = board.true_energy(0, start, end).0;
+    let parts = board.true_energy(0, start, middle).0 + board.true_energy(0, middle, end).0;
+    assert!((whole - parts).abs() < 1e-9);
+    // Whole periods: 5 V · 2 A · 10 s − 15 mΩ · (2² + 1.2²/2) A² · 10 s.
+    let closed = 5.0 * 2.0 * 10.0 - 0.015 * (4.0 + 0.72) * 10.0;
+    assert!((whole - closed).abs() < 1e-6, "{whole} J of {closed} J");
+}
+
+#[test]
+fn the_ready_flag_clears_on_a_mask_read() {
+    let mut bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), constant(1.0));
+    let mut bus = bench.board.bus();
+    let chip = *bench.core.chip();
+    bench
+        .clock
+        .sleep_until(bench.clock.now() + Nanos::from_millis(5));
+    let first = chip.sweep(&mut bus).unwrap().ready;
+    // 825 µs later: less than a cycle, and its end may lie anywhere.
+    let flags: Vec<_> = (0..60)
+        .map(|_| chip.sweep(&mut bus).unwrap().ready)
+        .collect();
+    assert_eq!(first, super::super::chip::Ready::Converted);
+    let clear = flags
+        .iter()
+        .filter(|flag| **flag == super::super::chip::Ready::NotYet)
+        .count();
+    assert_eq!(clear, 1, "one sweep a beat of 56 finds no conversion");
+    bench.core.step();
+}
+
+#[test]
+fn full_scale_is_overrange_and_a_negative_current_stays_negative() {
+    let currents = [40.0, -0.009, 1.0].map(|current_a| Waveform::Constant { current_a });
+    let mut bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), currents.to_vec());
+    bench.run(Nanos::from_millis(50));
+    let last = bench.drain().pop().unwrap();
+    assert_eq!(last.status & 0xfff, 0x004);
+    assert_eq!((last.codes[0], last.codes[2]), (4_095, -1));
+}
+
+#[test]
+fn a_dead_bus_is_a_status_and_sampling_goes_on_when_it_recovers() {
+    for (kind, status) in [(FaultKind::Nack, 0x333), (FaultKind::Stuck, 0x555)] {
+        let mut bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), constant(1.0));
+        bench.run(Nanos::from_secs(1));
+        bench.drain();
+        let from = bench.clock.now();
+        bench.board.inject(Fault {
+            kind,
+            from,
+            to: from + Nanos::from_secs(2),
+        });
+        bench.run(Nanos::from_secs(4));
+        let sweeps = bench.drain();
+        let failed = sweeps.iter().filter(|sweep| sweep.status == status).count();
+        assert!(
+            (10..40).contains(&failed),
+            "{kind:?}: {failed} tries in 2 s"
+        );
+        assert_eq!(bench.core.report().failed, failed as u64);
+        let after: Vec<_> = sweeps
+            .iter()
+            .filter(|sweep| sweep.status == 0x222)
+            .collect();
+        assert_eq!(
+            after.len(),
+            1,
+            "{kind:?}: the first sweep after the hole says so"
+        );
+        let ok = sweeps.iter().filter(|sweep| sweep.status == 0).count();
+        assert!(ok > 2_000, "{kind:?}: {ok} sweeps in the rest");
+    }
+}
+
+#[test]
+fn a_chip_that_lost_power_is_configured_again() {
+    let mut bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), constant(1.0));
+    bench.run(Nanos::from_secs(1));
+    let now = bench.clock.now();
+    bench.board.inject(Fault {
+        kind: FaultKind::Reset,
+        from: now,
+        to: now,
+    });
+    bench.run(Nanos::from_millis(500));
+    bench.drain();
+    bench.run(Nanos::from_secs(1));
+    let ok = bench
+        .drain()
+        .iter()
+        .filter(|sweep| sweep.status == 0)
+        .count();
+    assert!(ok > 1_150, "{ok}");
+}
+
+#[test]
+fn hardware_averaging_of_the_ina3221_is_exponential() {
+    // A step of 1 A to 2 A, 64 averages of 280 µs cycles of one channel: after
+    // n cycles the result is 2 − (1 − 1/64)^n.
+    let step = Waveform::Bursts {
+        idle_a: 1.0,
+        burst_a: 2.0,
+        period_s: 1e3,
+        burst_s: 1e3,
+        first_s: 1.0,
+    };
+    let bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), vec![step]);
+    let mut bus = bench.board.bus();
+    let address = bench.board.address();
+    use crate::power::bus::Message;
+    bus.transfer(address, &mut [Message::Write(&[0, 0x46, 0x07])])
+        .unwrap();
+    let origin = BoardTime(1_000_000_000);
+    let read = |bus: &mut crate::power::bus::sim::SimBus, at_s: f64| {
+        bench.clock.sleep_until(origin + Nanos::from_secs_f64(at_s));
+        let mut value = [0; 2];
+        let mut messages = [Message::Write(&[1]), Message::Read(&mut value)];
+        bus.transfer(address, &mut messages).unwrap();
+        f64::from(u16::from_be_bytes(value) >> 3)
+    };
+    assert_eq!(read(&mut bus, 0.999), 125.0);
+    let halfway = read(&mut bus, 1.0 + 64.0 * 280e-6);
+    let expected = 125.0 + 125.0 * (1.0 - (1.0 - 1.0 / 64.0_f64).powi(64));
+    assert!(
+        (halfway - expected).abs() <= 2.0,
+        "{halfway} against {expected}"
+    );
+}
+
+#[test]
+fn a_thread_samples_in_real_time_and_stops_when_told() {
+    let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
+    let board = SimBoard::new(ChipKind::Ina3221, 5, Arc::clone(&clock));
+    let (producer, mut sweeps) = ring(8_192);
+    let core = SamplerCore::configured(SamplerParts {
+        chip: board.driver(Profile::Fast),
+        bus: Box::new(board.bus()),
+        bus_number: BUS_NUMBER,
+        bus_clock_hz: Some(BUS_CLOCK_HZ),
+        share: BusShare::Whole,
+        clock: Arc::clone(&clock),
+        ring: producer,
+        lane: 3,
+    })
+    .unwrap();
+    let handle = Sampler::start(core).unwrap();
+    while sweeps.waiting() < 20 {
+        clock.sleep_until(clock.now() + Nanos::from_millis(1));
+    }
+    let report = handle.stop();
+    assert_eq!(report.lane, 3);
+    assert_eq!(report.sweeps, report.fresh + report.stale + report.failed);
+    assert!(sweeps.pop().is_some());
+}
