@@ -1,0 +1,221 @@
+//! Tests of the report as a whole: what stands in the page and in the files.
+
+use wattline_protocol::campaign_spec::{Mode, Precision};
+
+use super::figure::Figures;
+use super::{example, render, write};
+use crate::analysis::model::Analysis;
+
+/// Names that a hostile board could give a rail.
+const HOSTILE: &str = "<script>alert('&')</script>\"\u{7}";
+
+fn examples() -> Vec<Analysis> {
+    let batches = [1, 2, 4];
+    vec![
+        example::simulated(),
+        example::night(),
+        example::empty(),
+        example::build(&["enet"], &batches, Mode::Full),
+        example::build(&["enet", "vgg16", "mine"], &[8], Mode::Full),
+    ]
+}
+
+/// Checks that every element is closed in order; returns the names.
+fn elements(markup: &str) -> Vec<String> {
+    const VOID: [&str; 3] = ["meta", "br", "!DOCTYPE"];
+    let (mut open, mut all, mut rest) = (Vec::new(), Vec::new(), markup);
+    while let Some(start) = rest.find('<') {
+        let end = start + rest[start..].find('>').expect("a tag ends");
+        let tag = &rest[start + 1..end];
+        rest = &rest[end + 1..];
+        let name: String = tag
+            .trim_start_matches('/')
+            .chars()
+            .take_while(|letter| !letter.is_whitespace() && *letter != '/')
+            .collect();
+        if tag.starts_with('/') {
+            assert_eq!(open.pop(), Some(name), "closed out of order before {rest:.60}");
+        } else if !tag.ends_with('/') && !VOID.contains(&name.as_str()) {
+            assert_eq!(tag.matches('"').count() % 2, 0, "quotes in {tag}");
+            open.push(name.clone());
+            all.push(name);
+        }
+    }
+    assert!(open.is_empty(), "left open: {open:?}");
+    all
+}
+
+#[test]
+fn every_page_and_figure_is_well_formed() {
+    for analysis in examples() {
+        elements(&render(&analysis));
+        for figure in Figures::of(&analysis).all() {
+            elements(&figure.file);
+        }
+    }
+}
+
+#[test]
+fn ids_are_unique_and_links_within_the_page_lead_somewhere() {
+    for analysis in examples() {
+        let page = render(&analysis);
+        let mut ids: Vec<&str> =
+            page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        let count = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), count);
+        for target in page.split("href=\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(ids.contains(&target), "{target}");
+        }
+    }
+}
+
+#[test]
+fn every_figure_names_a_unit_on_both_axes() {
+    const UNITS: [&str; 10] =
+        ["(ms)", "(W)", "(mJ)", "(MB)", "(s)", "(min)", "(h)", "(images)", " images)", "(G-Ops,"];
+    for analysis in examples() {
+        for figure in Figures::of(&analysis).all() {
+            let labels: Vec<&str> = figure
+                .file
+                .split("<text class=\"l")
+                .skip(1)
+                .filter_map(|rest| rest.split('>').nth(1))
+                .collect();
+            assert_eq!(labels.len(), 2, "{}", figure.stem);
+            for label in labels {
+                assert!(UNITS.iter().any(|unit| label.contains(unit)), "{label}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_simulated_run_says_so_beside_every_group_of_numbers() {
+    let analysis = example::simulated();
+    let page = render(&analysis);
+    let between = |start: &str, end: &str| -> Vec<String> {
+        page.split(start)
+            .skip(1)
+            .filter_map(|rest| rest.split(end).next())
+            .map(Into::into)
+            .collect()
+    };
+    assert!(between("<title>", "</title>")[0].contains("simulated"));
+    assert!(page.contains("Simulated board.") && page.contains("idle 3.2 W; 8.1 W"));
+    for caption in between("<caption", "</caption>").iter().chain(&between("<figcaption", "</b>")) {
+        assert!(caption.contains("simulated"), "{caption}");
+    }
+    for figure in Figures::of(&analysis).all() {
+        assert!(figure.file.contains("simulated") && figure.title.contains("simulated"));
+        let mut lines = figure.csv.lines();
+        assert!(lines.next().is_some_and(|head| head.ends_with(",simulated")));
+        assert!(lines.all(|line| line.ends_with(",simulated")));
+    }
+    assert!(page.contains("true gross"));
+}
+
+#[test]
+fn a_real_run_never_says_simulated() {
+    let analysis = example::night();
+    assert!(!render(&analysis).to_lowercase().contains("simulated"));
+    for figure in Figures::of(&analysis).all() {
+        assert!(!figure.file.contains("simulated"));
+        assert!(figure.csv.lines().skip(1).all(|line| line.ends_with(",no")));
+    }
+}
+
+#[test]
+fn the_page_loads_nothing() {
+    for analysis in examples() {
+        let page = render(&analysis).replace("xmlns=\"http://www.w3.org/2000/svg\"", "");
+        for load in ["http://", "https://", "src=", "<link", "<script", "@import", "url(//"] {
+            assert!(!page.contains(load), "{load}");
+        }
+    }
+}
+
+#[test]
+fn a_hostile_name_stays_text() {
+    let mut analysis = example::simulated();
+    analysis.rails[0].name = HOSTILE.into();
+    analysis.rails[1].name = format!("{HOSTILE}=,\n");
+    analysis.board.model = HOSTILE.into();
+    analysis.cells[0].cell.network = HOSTILE.into();
+    analysis.corrected_shunts = vec![(HOSTILE.into(), 0.005, 0.006)];
+    let page = render(&analysis);
+    assert!(!page.contains("<script"));
+    elements(&page);
+    for figure in Figures::of(&analysis).all() {
+        assert!(!figure.file.contains("<script") && !figure.file.contains('\u{7}'));
+        elements(&figure.file);
+    }
+}
+
+#[test]
+fn a_whole_night_has_a_row_for_every_cell() {
+    let analysis = example::night();
+    let page = render(&analysis);
+    let cells = page.split("Cells in the order").nth(1).unwrap().split("</table>").next().unwrap();
+    assert_eq!(cells.matches("<th class=\"n\" scope=\"row\">").count(), 14 * 7);
+    assert!(cells.contains("<tr class=\"invalid\">"));
+    assert!(page.contains("out of memory"));
+    assert!(page.len() < 3_000_000, "{}", page.len());
+}
+
+#[test]
+fn a_run_without_a_window_says_so_and_draws_no_empty_axis() {
+    let page = render(&example::empty());
+    assert!(page.contains("No window and no sample"));
+    assert!(page.contains("No window was measured."));
+    assert!(!page.contains("<svg xmlns"));
+    let mut nothing = example::empty();
+    nothing.cells.clear();
+    nothing.failed.clear();
+    nothing.rails.clear();
+    elements(&render(&nothing));
+}
+
+#[test]
+fn cells_of_other_conditions_are_drawn_apart() {
+    let mut analysis = example::build(&["enet", "vgg16"], &[1, 2], Mode::Full);
+    let mut half = analysis.cells.clone();
+    half.iter_mut().for_each(|cell| cell.cell.precision = Precision::F16);
+    analysis.cells.extend(half);
+    let figures = Figures::of(&analysis);
+    assert_eq!(figures.groups.len(), 2);
+    let mut stems: Vec<&str> = figures.all().map(|figure| figure.stem.as_str()).collect();
+    let count = stems.len();
+    stems.sort_unstable();
+    stems.dedup();
+    assert_eq!(stems.len(), count);
+}
+
+#[test]
+fn the_same_analysis_gives_the_same_bytes() {
+    assert_eq!(render(&example::night()), render(&example::night()));
+}
+
+#[test]
+fn the_page_and_a_table_beside_each_figure_are_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let analysis = example::simulated();
+    let page = write(&analysis, dir.path()).unwrap();
+    assert_eq!(std::fs::read_to_string(&page).unwrap(), render(&analysis));
+    let mut names: Vec<String> = std::fs::read_dir(dir.path().join("figures"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    let svg = names.iter().filter(|name| name.ends_with(".svg")).count();
+    assert_eq!((svg * 2, svg), (names.len(), 7), "{names:?}");
+    write(&analysis, dir.path()).unwrap();
+}
+
+#[test]
+fn a_folder_that_cannot_be_made_is_named() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = write(&example::simulated(), file.path()).unwrap_err();
+    assert!(error.to_string().contains("figures"), "{error}");
+}

@@ -1,0 +1,212 @@
+//! The verdict of a run: counts, reasons, what is absent, how it was sampled.
+//!
+//! Owns the first section of the page: what a reader must know before
+//! believing any number below.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, html};
+use wattline_protocol::record::{LatenessHistogram, RailRole, RunOutcome, SamplerReport};
+
+use super::html::word;
+use super::text::{brief, count, gap, outcome, plain, scheduling, span};
+use crate::analysis::model::{Absence, Analysis, CellResult, Reason, Verdict};
+
+/// Cells that a reason names before it only counts the rest.
+const NAMED_MAX: usize = 6;
+
+/// The section.
+pub(super) fn section(analysis: &Analysis) -> Markup {
+    html! {
+        section #verdict {
+            h2 { "Verdict" (word(analysis)) }
+            (strip(analysis))
+            dl.notes {
+                dt { "Outcome" }
+                dd class=[(analysis.outcome != Some(RunOutcome::Complete)).then_some("alert")] {
+                    (outcome(analysis.outcome))
+                }
+                dt { "Reasons" }
+                dd { (reasons(analysis)) }
+                dt { "Missing data" }
+                dd { (absences(analysis)) }
+                dt { "Uncertainty" }
+                dd { "Every ± is an expanded uncertainty, k = 2 (about 95 %): spread over windows, "
+                    "chip, shunt, window edges and missing time together. "
+                    a href="#budget" { "Budget" } "." }
+                dt { "Energy is that of" }
+                dd { (energy_source(analysis)) }
+                @if !analysis.corrected_shunts.is_empty() {
+                    dt { "Corrected shunts" }
+                    dd { ul { @for (rail, recorded, used) in &analysis.corrected_shunts {
+                        li { (rail) ": " (ohms(*used)) " used, " (ohms(*recorded)) " recorded" }
+                    } } }
+                }
+                dt { "Sampler" }
+                dd { (sampler(analysis)) }
+                @if let Some(bound_ns) = analysis.clock_bound_ns {
+                    dt { "Board ↔ host clock" }
+                    dd { "offset known within ± " (brief(bound_ns as f64 / 1e6)) " ms; no result "
+                        "rests on it" }
+                }
+            }
+        }
+    }
+}
+
+/// Which rail the energies are of, in words.
+pub(super) fn energy_source(analysis: &Analysis) -> String {
+    let totals: Vec<&str> = analysis
+        .rails
+        .iter()
+        .filter(|rail| rail.role == RailRole::Total)
+        .map(|rail| rail.name.as_str())
+        .collect();
+    match totals.as_slice() {
+        [] if analysis.rails.is_empty() => "no rail: none was sampled".into(),
+        [] => "the sampled parts, added up: no rail of this board holds all others".into(),
+        [one] => format!("the rail {one}, called total"),
+        several => format!("the rails {}, called total", several.join(" + ")),
+    }
+}
+
+/// A resistance in the unit that shunts are printed with.
+pub(super) fn ohms(value: f64) -> String {
+    format!("{} mΩ", brief(value * 1e3))
+}
+
+fn strip(analysis: &Analysis) -> Markup {
+    let all = analysis.cells.len();
+    html! {
+        div.strip {
+            @for verdict in [Verdict::Valid, Verdict::Flagged, Verdict::Invalid] {
+                @let cells = analysis.cells.iter();
+                @let number = cells.filter(|cell| cell.judgement.verdict == verdict).count();
+                div class={ "v-" (verdict.name()) @if number == 0 { " zero" } } {
+                    b { (number) }
+                    span { (verdict.name()) " of " (all) @if all == 1 { " cell" } @else { " cells" } }
+                }
+            }
+        }
+    }
+}
+
+fn reasons(analysis: &Analysis) -> Markup {
+    let mut cells: BTreeMap<Reason, Vec<&CellResult>> = BTreeMap::new();
+    for cell in &analysis.cells {
+        for reason in &cell.judgement.reasons {
+            cells.entry(*reason).or_default().push(cell);
+        }
+    }
+    html! {
+        @if cells.is_empty() { "none" }
+        @else { ul { @for (reason, cells) in cells {
+            li { (reason.describe()) ": " (names(analysis, &cells)) }
+        } } }
+    }
+}
+
+fn names(analysis: &Analysis, cells: &[&CellResult]) -> String {
+    if cells.len() == analysis.cells.len() {
+        return if cells.len() == 1 { "the only cell".into() } else { "all cells".into() };
+    }
+    let mut names: Vec<String> = cells.iter().take(NAMED_MAX).map(|cell| name(cell)).collect();
+    if cells.len() > NAMED_MAX {
+        names.push(format!("and {} more", cells.len() - NAMED_MAX));
+    }
+    names.join(", ")
+}
+
+/// A cell in a few words.
+pub(super) fn name(cell: &CellResult) -> String {
+    let cell = &cell.cell;
+    format!("{} batch {} {} {}", cell.network, cell.batch, cell.precision.name(), cell.device)
+}
+
+fn absences(analysis: &Analysis) -> Markup {
+    html! {
+        @if analysis.absences.is_empty() { "none: every sequence number and every sweep is there" }
+        @else { ul { @for absence in &analysis.absences {
+            li class=[absence.reason.is_none().then_some("alert")] { (absent(analysis, absence)) }
+        } } }
+    }
+}
+
+fn absent(analysis: &Analysis, absence: &Absence) -> String {
+    let place = absence.span.map_or_else(String::new, |(from, to)| {
+        let (after, length) = (span(from - analysis.started), span(to - from));
+        format!(", {after} after the start, {length} long")
+    });
+    format!("{}: {}{place} — {}", absence.what, count(absence.count), gap(absence.reason))
+}
+
+fn sampler(analysis: &Analysis) -> Markup {
+    html! {
+        ul {
+            li { (scheduling(analysis.scheduling)) }
+            @for report in &analysis.sampler { li { (lane(analysis, report)) } }
+            @if analysis.sampler.is_empty() { li { "its own report is not in the recording" } }
+        }
+    }
+}
+
+/// Rate, failures and lateness of one chip's sampler.
+fn lane(analysis: &Analysis, report: &SamplerReport) -> String {
+    let seconds = (analysis.ended - analysis.started).as_seconds().0;
+    let chip = analysis.chips.iter().find(|chip| chip.lane == report.lane);
+    let name = chip.map_or_else(
+        || format!("lane {}", report.lane),
+        |chip| format!("{} at {}-{:04x}", chip.kind.name(), chip.bus, chip.address),
+    );
+    let aim = chip.filter(|chip| chip.sweep_period_ns > 0).map_or_else(String::new, |chip| {
+        format!(" (aim {}/s)", plain(1e9 / f64::from(chip.sweep_period_ns)))
+    });
+    let rate = |count: u64| plain(count as f64 / seconds.max(1e-9));
+    let mut text = format!(
+        "{name}: {} sweeps/s{aim}, {} fresh conversions/s; {} repeats, {} conversions unread, {} \
+         failed, {} lost",
+        rate(report.sweeps),
+        rate(report.fresh),
+        count(report.stale),
+        count(report.skipped),
+        count(report.failed),
+        count(report.lost)
+    );
+    if let (Some(half), Some(most)) = (late(&report.lateness, 0.5), late(&report.lateness, 0.999)) {
+        text.push_str(&format!("; woke {half} late (median), {most} (99.9 %)"));
+    }
+    text
+}
+
+/// Bound below which a share of the wakes were late: the end of its bucket.
+fn late(histogram: &LatenessHistogram, share: f64) -> Option<String> {
+    let total: u64 = histogram.buckets.iter().sum();
+    let mut seen = 0_u64;
+    for (index, count) in histogram.buckets.iter().enumerate() {
+        seen = seen.saturating_add(*count);
+        if seen > 0 && seen as f64 >= share * total as f64 {
+            return Some(match index {
+                0..=9 => format!("< {} µs", 1_u32 << index),
+                10..=14 => format!("< {} ms", brief(f64::from(1_u32 << index) / 1000.0)),
+                _ => "≥ 16 ms".into(),
+            });
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lateness_is_told_as_the_end_of_its_bucket() {
+        let mut histogram = LatenessHistogram::default();
+        assert_eq!(late(&histogram, 0.5), None);
+        for late_ns in [500, 5_000, 6_000, 40_000_000] {
+            histogram.add(late_ns);
+        }
+        assert_eq!(late(&histogram, 0.5).unwrap(), "< 8 µs");
+        assert_eq!(late(&histogram, 0.999).unwrap(), "≥ 16 ms");
+    }
+}
