@@ -4,6 +4,7 @@
 //! full ring never blocks the sampler, it counts, and the next sweep that fits
 //! carries the count.
 
+use wattline_protocol::block::SampleStatus;
 use wattline_protocol::units::BoardTime;
 
 use super::chip::CODES_MAX;
@@ -18,7 +19,7 @@ pub const RING_SWEEPS: usize = 8_192;
 pub struct Sweep {
     /// End of the transaction.
     pub end: BoardTime,
-    /// Status of slot `s` in bits 4·s to 4·s + 3, see [`Status`].
+    /// Status of slot `s` in bits 4·s to 4·s + 3, see [`SampleStatus`].
     pub status: u32,
     /// Shunt and bus code of each slot in turn; 0 where the status is a
     /// failed read.
@@ -29,36 +30,16 @@ pub struct Sweep {
     pub lost_before: u32,
 }
 
-/// What became of a slot's read: a nibble of the status word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// A conversion that was not read before.
-    Ok = 0,
-    /// The conversion of the sweep before, again.
-    Stale = 1,
-    /// A new conversion, after at least one that was never read.
-    Skipped = 2,
-    /// The chip did not acknowledge.
-    Nack = 3,
-    /// A full-scale code: the true value may be beyond it.
-    Overrange = 4,
-    /// The bus failed.
-    Bus = 5,
+/// The status word in which each of `slots` slots has `status`.
+#[must_use]
+pub fn status_of_all(status: SampleStatus, slots: usize) -> u32 {
+    (0..slots).fold(0, |word, slot| word | status_at(status, slot))
 }
 
-impl Status {
-    /// The status word in which each of `slots` slots has this status.
-    #[must_use]
-    pub fn of_all(self, slots: usize) -> u32 {
-        (0..slots).fold(0, |word, slot| word | self.at(slot))
-    }
-
-    /// This status in the place of `slot`.
-    #[must_use]
-    pub const fn at(self, slot: usize) -> u32 {
-        (self as u32) << (4 * slot)
-    }
+/// `status` in the place of `slot`.
+#[must_use]
+pub const fn status_at(status: SampleStatus, slot: usize) -> u32 {
+    status.nibble() << (4 * slot)
 }
 
 /// Sweeps that the ring did not take, between two that it did.
@@ -187,7 +168,7 @@ mod tests {
 
     #[test]
     fn each_slot_has_its_nibble() {
-        assert_eq!(Status::Bus.of_all(3), 0x555);
-        assert_eq!(Status::Overrange.at(2), 0x400);
+        assert_eq!(status_of_all(SampleStatus::Bus, 3), 0x555);
+        assert_eq!(status_at(SampleStatus::Overrange, 2), 0x400);
     }
 }

@@ -12,13 +12,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tracing::{info, warn};
+use wattline_protocol::block::SampleStatus;
 use wattline_protocol::record::{ChipDescription, SamplerReport};
 use wattline_protocol::units::BoardTime;
 
 use super::bus::{BusError, I2cBus};
 use super::chip::{CODES_MAX, Chip, ChipError, Ownership, Reading, bits_ns};
 use super::pace::{BusShare, Conversion, Judgement, Pace, PaceTiming, Swept};
-use super::ring::{Status, Sweep, SweepProducer};
+use super::ring::{Sweep, SweepProducer, status_at, status_of_all};
 use crate::clock::Clock;
 use crate::realtime::{self, Granted};
 
@@ -135,8 +136,12 @@ impl SamplerCore {
     /// the end of the transaction.
     pub fn step(&mut self) -> BoardTime {
         let deadline = self.pace.deadline();
-        self.parts.clock.sleep_until(deadline);
-        let start = self.parts.clock.now();
+        let mut start = self.parts.clock.now();
+        // Back to back the deadline has come already: no call into the kernel.
+        if start < deadline {
+            self.parts.clock.sleep_until(deadline);
+            start = self.parts.clock.now();
+        }
         self.report
             .lateness
             .add(u64::try_from((start - deadline).0).unwrap_or(0));
@@ -159,11 +164,11 @@ impl SamplerCore {
         let Judgement { conversion, missed } = judgement;
         self.report.skipped += missed;
         let status = match conversion {
-            Conversion::Fresh => Status::Ok,
-            Conversion::Stale => Status::Stale,
-            Conversion::AfterHole => Status::Skipped,
+            Conversion::Fresh => SampleStatus::Ok,
+            Conversion::Stale => SampleStatus::Stale,
+            Conversion::AfterHole => SampleStatus::Skipped,
         };
-        if status == Status::Stale {
+        if status == SampleStatus::Stale {
             self.report.stale += 1;
             self.stale_row += 1;
         } else {
@@ -173,7 +178,14 @@ impl SamplerCore {
         let slots = usize::from(reading.columns) / 2;
         let word = (0..slots).fold(0, |word, slot| {
             let over = reading.overrange & (1 << slot) != 0;
-            word | if over { Status::Overrange } else { status }.at(slot)
+            word | status_at(
+                if over {
+                    SampleStatus::Overrange
+                } else {
+                    status
+                },
+                slot,
+            )
         });
         self.push(Sweep {
             end,
@@ -194,15 +206,15 @@ impl SamplerCore {
         self.report.failed += 1;
         self.suspect = true;
         let status = match error {
-            BusError::NoAnswer { .. } => Status::Nack,
+            BusError::NoAnswer { .. } => SampleStatus::Nack,
             BusError::Failed { .. }
             | BusError::ReservedAddress { .. }
-            | BusError::TooManyMessages { .. } => Status::Bus,
+            | BusError::TooManyMessages { .. } => SampleStatus::Bus,
         };
         let slots = self.parts.chip.channels().len();
         self.push(Sweep {
             end,
-            status: status.of_all(slots),
+            status: status_of_all(status, slots),
             codes: [0; CODES_MAX],
             columns: u8::try_from(2 * slots).unwrap_or(0),
             lost_before: 0,
