@@ -5,8 +5,8 @@
 
 use wattline_protocol::campaign_spec::CampaignSpec;
 use wattline_protocol::record::{
-    AgentBuild, BaselinePlace, BoardDescription, Cell, ChipDescription, GapReason,
-    RailDescription, RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
+    AgentBuild, BaselinePlace, BoardDescription, Cell, ChipDescription, GapReason, RailDescription,
+    RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
 };
 use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
 

@@ -1,0 +1,122 @@
+//! From a recording to results: energies, uncertainties, verdicts.
+//!
+//! Owns the arithmetic between records and figures; pure, no files. Does not
+//! own how results are shown ([`crate::report`], [`crate::export`]).
+//! Theory: `docs/method.md`.
+
+mod absence;
+mod baseline;
+mod cells;
+pub mod energy;
+mod error;
+pub mod model;
+mod rails;
+pub mod statistics;
+#[cfg(test)]
+mod tests;
+mod trace;
+pub mod verdict;
+mod window;
+
+use std::collections::BTreeMap;
+
+use wattline_protocol::record::SamplerReport;
+use wattline_protocol::units::BoardTime;
+
+use self::model::Analysis;
+use self::window::Windows;
+use crate::recording::Recording;
+
+pub use self::error::AnalysisError;
+pub(crate) use self::rails::rails_of;
+pub use self::rails::{ShuntCorrection, with_shunts};
+
+/// Analyses a recording as far as it goes: a run that was cut or still goes on
+/// has the cells and windows that there are.
+///
+/// # Errors
+/// [`AnalysisError::NoRunStart`] where board, rails and campaign are unknown;
+/// [`AnalysisError::UnknownRail`] and [`AnalysisError::BadShunt`] for a
+/// correction that does not fit; [`AnalysisError::Samples`] for a damaged block.
+pub fn analyse(
+    recording: &Recording,
+    corrections: &[ShuntCorrection],
+) -> Result<Analysis, AnalysisError> {
+    let start = &recording.starts.first().ok_or(AnalysisError::NoRunStart)?.record;
+    let mut rails = start.rails.clone();
+    let corrected_shunts = with_shunts(&mut rails, corrections)?;
+    let idles = baseline::idle_windows(recording, corrections)?;
+    let windows = Windows::new(recording, corrections, &start.campaign, &idles).measure()?;
+    let failed = cells::failed_trials(recording);
+    let outcome = recording.run_ends.last().map(|end| end.record.outcome);
+    let cells = cells::cells(recording, &windows, &failed, outcome);
+    let started = start.clock.monotonic;
+    let ended = ended(recording).unwrap_or(started);
+    Ok(Analysis {
+        run: start.run.clone(),
+        board: start.board.clone(),
+        agent: start.agent.clone(),
+        simulation: start.simulation.clone(),
+        campaign: start.campaign.clone(),
+        started_unix_ns: start.clock.realtime_ns,
+        started,
+        ended,
+        outcome,
+        chips: start.chips.clone(),
+        rails,
+        corrected_shunts,
+        scheduling: start.scheduling,
+        sampler: sampler_reports(recording),
+        cells,
+        windows: windows.into_iter().map(|window| window.result).collect(),
+        baselines: idles.into_iter().map(|idle| idle.result).collect(),
+        failed,
+        absences: absence::absences(recording),
+        traces: trace::traces(recording, corrections, started, ended)?,
+        clock_bound_ns: clock_bound_ns(recording),
+    })
+}
+
+/// Board time of the last thing that is recorded.
+fn ended(recording: &Recording) -> Option<BoardTime> {
+    let rows = recording.lanes.iter().filter_map(|lane| Some((lane.epoch, lane.span()?.1)));
+    let windows = recording.windows.iter().map(|close| (close.epoch, close.record.t1));
+    let phases = recording.phases.iter().map(|mark| (mark.epoch, mark.record.at));
+    let ends = recording.run_ends.iter().map(|end| (end.epoch, end.record.at));
+    rows.chain(windows).chain(phases).chain(ends).max().map(|(_, at)| at)
+}
+
+/// One report a chip: those of several epochs are added.
+fn sampler_reports(recording: &Recording) -> Vec<SamplerReport> {
+    let mut by_lane: BTreeMap<u8, SamplerReport> = BTreeMap::new();
+    for report in recording.sampler_reports.iter().map(|report| &report.record) {
+        let sum = by_lane
+            .entry(report.lane)
+            .or_insert(SamplerReport { lane: report.lane, ..SamplerReport::default() });
+        for (count, more) in [
+            (&mut sum.sweeps, report.sweeps),
+            (&mut sum.fresh, report.fresh),
+            (&mut sum.stale, report.stale),
+            (&mut sum.skipped, report.skipped),
+            (&mut sum.failed, report.failed),
+            (&mut sum.lost, report.lost),
+        ] {
+            *count = count.saturating_add(more);
+        }
+        for (count, more) in sum.lateness.buckets.iter_mut().zip(report.lateness.buckets) {
+            *count = count.saturating_add(more);
+        }
+    }
+    by_lane.into_values().collect()
+}
+
+/// Half the shortest round trip, less the board's own time: no offset between
+/// the clocks can be further off than that.
+fn clock_bound_ns(recording: &Recording) -> Option<i64> {
+    let bounds = recording.clock_exchanges.iter().map(|exchange| {
+        let round_trip = (exchange.host_received - exchange.host_sent).0;
+        let on_board = (exchange.board_sent - exchange.board_received).0;
+        round_trip.saturating_sub(on_board) / 2
+    });
+    bounds.filter(|bound| *bound >= 0).min()
+}

@@ -1,0 +1,176 @@
+//! Power over the run, thinned out for drawing.
+//!
+//! Owns the buckets: least, mean and largest power of each, and the breaks
+//! where no sample lies. Integrates nothing.
+
+use wattline_protocol::block::status_of;
+use wattline_protocol::code::{BusCode, ShuntCode};
+use wattline_protocol::units::BoardTime;
+
+use super::energy::Sensor;
+use super::error::AnalysisError;
+use super::model::{Trace, TracePoint};
+use super::rails::{ShuntCorrection, is_new, rails_of};
+use crate::recording::{Lane, Recording, instant};
+
+/// Buckets of a run: twice the width of a page's figure in pixels.
+const BUCKETS: u64 = 2_000;
+/// A bucket holds at least this many expected samples, so that an empty one is
+/// a gap and not a short bucket.
+const SAMPLES_MIN: f64 = 4.0;
+
+/// Traces of all rails from `from` to `to`; epochs follow one another.
+pub(super) fn traces(
+    recording: &Recording,
+    corrections: &[ShuntCorrection],
+    from: BoardTime,
+    to: BoardTime,
+) -> Result<Vec<Trace>, AnalysisError> {
+    let mut traces: Vec<Trace> = Vec::new();
+    for lane in &recording.lanes {
+        for (index, rail, chip) in rails_of(recording, lane.epoch, corrections)? {
+            if chip.lane != lane.lane {
+                continue;
+            }
+            let sensor = Sensor::new(&rail, chip);
+            let buckets = Buckets::new(&sensor, from, to);
+            let segments = buckets.fill(lane, &sensor, usize::from(rail.slot))?;
+            match traces.iter_mut().find(|trace| trace.rail == index) {
+                Some(trace) => trace.segments.extend(segments),
+                None => traces.push(Trace { rail: index, segments }),
+            }
+        }
+    }
+    traces.sort_by_key(|trace| trace.rail);
+    Ok(traces)
+}
+
+struct Buckets {
+    from: BoardTime,
+    to: BoardTime,
+    width_ns: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Bucket {
+    number: u64,
+    samples: u32,
+    min_w: f64,
+    sum_w: f64,
+    max_w: f64,
+}
+
+impl Buckets {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a few periods in ns"
+    )]
+    fn new(sensor: &Sensor, from: BoardTime, to: BoardTime) -> Self {
+        let least_ns = (SAMPLES_MIN * sensor.period_s() * 1e9).max(1.0) as u64;
+        let width_ns = (to.0.saturating_sub(from.0) / BUCKETS).max(least_ns);
+        Self { from, to, width_ns }
+    }
+
+    fn fill(
+        &self,
+        lane: &Lane,
+        sensor: &Sensor,
+        slot: usize,
+    ) -> Result<Vec<Vec<TracePoint>>, AnalysisError> {
+        let mut segments: Vec<Vec<TracePoint>> = Vec::new();
+        let mut bucket: Option<Bucket> = None;
+        let mut last = None;
+        let read = lane.for_each_row(self.from, self.to, |row| {
+            let codes = row.code(2 * slot).zip(row.code(2 * slot + 1));
+            let is_new = status_of(row.status, slot).is_some_and(is_new);
+            let Some((shunt, bus)) = codes.filter(|_| is_new) else { return };
+            let at = sensor.centre(instant(row.time_ticks));
+            let Some(after) = at.0.checked_sub(self.from.0) else { return };
+            let watts = sensor.scale().power(ShuntCode(shunt), BusCode(bus)).0;
+            let number = after / self.width_ns;
+            match bucket.as_mut().filter(|bucket| bucket.number == number) {
+                Some(bucket) => bucket.add(watts),
+                None => {
+                    let full = bucket.replace(Bucket::first(number, watts));
+                    self.close(full, &mut last, &mut segments);
+                }
+            }
+        });
+        read.map_err(|source| AnalysisError::Samples {
+            epoch: lane.epoch,
+            lane: lane.lane,
+            source,
+        })?;
+        self.close(bucket, &mut last, &mut segments);
+        Ok(segments)
+    }
+
+    /// Draws a full bucket; one that does not follow the last begins anew.
+    fn close(
+        &self,
+        bucket: Option<Bucket>,
+        last: &mut Option<u64>,
+        segments: &mut Vec<Vec<TracePoint>>,
+    ) {
+        let Some(bucket) = bucket else { return };
+        let start = self.from.0.saturating_add(bucket.number.saturating_mul(self.width_ns));
+        let point = TracePoint {
+            at: BoardTime(start.saturating_add(self.width_ns / 2)),
+            min_w: bucket.min_w,
+            mean_w: bucket.sum_w / f64::from(bucket.samples),
+            max_w: bucket.max_w,
+        };
+        let follows = *last == bucket.number.checked_sub(1) && last.is_some();
+        match segments.last_mut().filter(|_| follows) {
+            Some(segment) => segment.push(point),
+            None => segments.push(vec![point]),
+        }
+        *last = Some(bucket.number);
+    }
+}
+
+impl Bucket {
+    fn first(number: u64, watts: f64) -> Self {
+        Self { number, samples: 1, min_w: watts, sum_w: watts, max_w: watts }
+    }
+
+    fn add(&mut self, watts: f64) {
+        self.samples = self.samples.saturating_add(1);
+        self.min_w = self.min_w.min(watts);
+        self.sum_w += watts;
+        self.max_w = self.max_w.max(watts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recording::synthetic::Synthetic;
+
+    #[test]
+    fn a_gap_of_the_samples_is_a_gap_of_the_trace() {
+        let second = 1_000_000_000;
+        let night = Synthetic { lost: (2 * second, 3 * second), ..Synthetic::default() };
+        let recording = night.recording();
+        let (from, to) = recording.lane(1, 1).unwrap().span().unwrap();
+        let traces = traces(&recording, &[], from, to).unwrap();
+        assert_eq!(traces.iter().map(|trace| trace.rail).collect::<Vec<_>>(), [0, 1]);
+        let segments = &traces[0].segments;
+        assert_eq!(segments.len(), 2);
+        let gap = segments[1][0].at - segments[0].last().unwrap().at;
+        assert!((gap.as_seconds().0 - 1.0).abs() < 0.05, "{gap:?}");
+        assert!(segments.iter().map(Vec::len).sum::<usize>() <= 2_001);
+    }
+
+    #[test]
+    fn a_bucket_holds_least_mean_and_largest() {
+        let recording = Synthetic::default().recording();
+        let (from, to) = recording.lane(1, 1).unwrap().span().unwrap();
+        let trace = traces(&recording, &[], from, to).unwrap().remove(0);
+        let points: Vec<_> = trace.segments.concat();
+        assert!(points.iter().all(|p| p.min_w <= p.mean_w && p.mean_w <= p.max_w));
+        let top = points.iter().map(|point| point.max_w).fold(0.0, f64::max);
+        assert!((top - 12.0).abs() < 0.05, "{top}");
+    }
+}
