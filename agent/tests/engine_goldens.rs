@@ -234,6 +234,28 @@ fn a_dropped_bias_is_noticed() {
 }
 
 #[test]
+fn a_pool_that_rounds_down_instead_of_up_is_noticed() {
+    let distance = distance_with("googlenet", 96, |op| {
+        if let Op::MaxPool(pool) = op {
+            pool.ceil = false;
+        }
+    });
+    assert!(distance > 100.0 * TOLERANCE, "{distance:e}");
+}
+
+#[test]
+fn padding_that_counts_in_a_mean_is_noticed() {
+    for (network, size) in [("inception-v3", 107), ("inception-v4", 107)] {
+        let distance = distance_with(network, size, |op| {
+            if let Op::AvgPool(pool) = op {
+                pool.count_padding = !pool.count_padding;
+            }
+        });
+        assert!(distance > 100.0 * TOLERANCE, "{network}: {distance:e}");
+    }
+}
+
+#[test]
 fn another_activation_is_noticed() {
     let distance = distance_with("resnet18", 64, |op| {
         if matches!(op, Op::Relu) {

@@ -5,7 +5,12 @@
 //! with the figures of arXiv 1605.07678 for twelve of its fourteen networks
 //! (for ENet and Inception-v3 with the pools that hooks do not see).
 
-#![allow(clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "tests fail by panicking"
+)]
 
 use wattline_agent::network::{self, Graph, GraphError, Op, Shape, totals};
 

@@ -1,15 +1,18 @@
 //! The executor: a plan, loaded and run on a candle device.
 //!
-//! Owns the order of steps, the values between them and their release. What a
-//! step computes is in `plain` (candle's operations). Reads no clock.
+//! Owns what a caller sees: load, layers, one inference with its spans. What a
+//! step computes is in `plain` (candle's operations, any device) or in `own`
+//! (our kernels, f32 on the CPU). Reads no clock.
 
 use candle_core::{DType, Device, Tensor};
 
 use crate::network::{Graph, Weights};
 
 use super::error::EngineError;
-use super::plain::{Place, PlainStep};
-use super::plan::{Plan, PlanOptions, Step, Value};
+use super::own::{self, OwnNetwork};
+use super::plain::Place;
+use super::plain_network::PlainNetwork;
+use super::plan::{Plan, PlanOptions, Step};
 use super::target::{self, Precision, Processor};
 
 /// How a network is to be executed. All of it is part of a trial's identity.
@@ -56,20 +59,19 @@ pub enum Spans<'a> {
 #[derive(Debug)]
 pub struct CandleExecutor {
     layers: Vec<PlannedLayer>,
-    links: Vec<Links>,
-    steps: Vec<PlainStep>,
-    output: Value,
+    network: Network,
     input_dims: Vec<usize>,
     device: Device,
     element: DType,
 }
 
-/// The part of a step that says what it reads and what nobody needs after it.
+/// Whose kernels compute.
 #[derive(Debug)]
-struct Links {
-    inputs: Vec<Value>,
-    residual: Option<Value>,
-    frees: Vec<Value>,
+enum Network {
+    /// candle's, on any device and in any precision.
+    Plain(PlainNetwork),
+    /// Ours, on the CPU in f32.
+    Own(Box<OwnNetwork>),
 }
 
 impl CandleExecutor {
@@ -95,28 +97,31 @@ impl CandleExecutor {
         };
         let plan = Plan::new(graph, weights, options.size, passes)?;
         let input_dims = plan.input.with_batch(options.batch);
-        let (layers, links) = describe(&plan.steps, options.batch);
-        let output = plan.output;
-        let place = Place {
-            device: &device,
-            element,
-        };
-        let load = |mut step: Step| {
-            PlainStep::load(&mut step, place).map_err(|source| EngineError::Layer {
-                layer: step.name,
-                source,
-            })
-        };
-        let steps = plan
+        let layers = plan
             .steps
-            .into_iter()
-            .map(load)
-            .collect::<Result<Vec<_>, _>>()?;
+            .iter()
+            .map(|step| describe(step, options.batch))
+            .collect();
+        let ours = own::BUILT && device.is_cpu() && element == DType::F32;
+        let network = if options.fused && ours {
+            let made =
+                OwnNetwork::new(plan, options.batch).map_err(|source| EngineError::Transfer {
+                    what: "buffers",
+                    source,
+                })?;
+            Network::Own(Box::new(made))
+        } else {
+            Network::Plain(PlainNetwork::new(
+                plan,
+                Place {
+                    device: &device,
+                    element,
+                },
+            )?)
+        };
         Ok(CandleExecutor {
             layers,
-            links,
-            steps,
-            output,
+            network,
             input_dims,
             device,
             element,
@@ -155,84 +160,45 @@ impl CandleExecutor {
     /// # Errors
     /// [`EngineError`] naming the layer that failed.
     pub fn run(&mut self, input: &Tensor, mut spans: Spans<'_>) -> Result<Tensor, EngineError> {
-        let input = self.stage(input)?;
-        let mut values: Vec<Option<Tensor>> = vec![None; self.steps.len()];
-        for index in 0..self.steps.len() {
-            let failed = |source| self.failed(index, source);
-            let result = self.step(index, &input, &values).map_err(failed)?;
-            values[index] = Some(result);
-            for value in &self.links[index].frees {
-                if let Value::Step(dead) = value {
-                    values[*dead] = None;
-                }
+        let image = self.stage(input)?;
+        let moved = |source| EngineError::Transfer {
+            what: "input",
+            source,
+        };
+        match &mut self.network {
+            Network::Plain(network) => network.accept(image),
+            Network::Own(network) => network.accept(&image).map_err(moved)?,
+        }
+        for (index, layer) in self.layers.iter().enumerate() {
+            let failed = |source| EngineError::Layer {
+                layer: layer.name.clone(),
+                source,
+            };
+            match &mut self.network {
+                Network::Plain(network) => network.step(index).map_err(failed)?,
+                Network::Own(network) => network.step(index).map_err(failed)?,
             }
             if let Spans::Each(layer_done) = &mut spans {
                 self.device.synchronize().map_err(failed)?;
                 layer_done(index);
             }
         }
-        self.value(self.output, &input, &values)
-            .and_then(|output| output.to_dtype(DType::F32))
-            .and_then(|output| output.to_device(&Device::Cpu))
-            .map_err(|source| EngineError::Transfer {
-                what: "output",
-                source,
-            })
-    }
-
-    fn step(
-        &self,
-        index: usize,
-        input: &Tensor,
-        values: &[Option<Tensor>],
-    ) -> candle_core::Result<Tensor> {
-        let links = &self.links[index];
-        let read = |value: &Value| self.value(*value, input, values);
-        let inputs = links
-            .inputs
-            .iter()
-            .map(read)
-            .collect::<candle_core::Result<Vec<_>>>()?;
-        let residual = links.residual.as_ref().map(read).transpose()?;
-        self.steps[index].run(&inputs, residual)
-    }
-
-    fn value<'a>(
-        &self,
-        value: Value,
-        input: &'a Tensor,
-        values: &'a [Option<Tensor>],
-    ) -> candle_core::Result<&'a Tensor> {
-        match value {
-            Value::Input => Ok(input),
-            Value::Step(index) => values[index].as_ref().ok_or_else(|| {
-                candle_core::Error::msg(format!("value {index} was freed before its last reader"))
-            }),
-        }
-    }
-
-    fn failed(&self, index: usize, source: candle_core::Error) -> EngineError {
-        EngineError::Layer {
-            layer: self.layers[index].name.clone(),
+        let answer = match &mut self.network {
+            Network::Plain(network) => network.answer(),
+            Network::Own(network) => network.answer(),
+        };
+        answer.map_err(|source| EngineError::Transfer {
+            what: "output",
             source,
-        }
+        })
     }
 }
 
-fn describe(steps: &[Step], batch: usize) -> (Vec<PlannedLayer>, Vec<Links>) {
-    let layer = |step: &Step| PlannedLayer {
+fn describe(step: &Step, batch: usize) -> PlannedLayer {
+    PlannedLayer {
         name: step.name.clone(),
         kind: step.kind,
         absorbed: step.absorbed.clone(),
         macs: step.macs.saturating_mul(batch as u64),
-    };
-    let links = |step: &Step| Links {
-        inputs: step.inputs.clone(),
-        residual: step.residual,
-        frees: step.frees.clone(),
-    };
-    (
-        steps.iter().map(layer).collect(),
-        steps.iter().map(links).collect(),
-    )
+    }
 }
