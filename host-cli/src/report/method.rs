@@ -99,8 +99,8 @@ fn budget(analysis: &Analysis) -> Markup {
             "counted once." }
         @if terms.is_empty() { p { "No window, so no budget." } } @else {
             (boxed("Uncertainty budget", &html! { table {
-                caption { "Terms, k = 1, as a share of a window's energy: smallest to largest over "
-                    "the windows" @if analysis.simulation.is_some() { ", simulated" } "." }
+                caption { span { "Terms, k = 1, as a share of a window's energy: smallest to largest over "
+                    "the windows" @if analysis.simulation.is_some() { ", simulated" } "." } }
                 thead { tr { th scope="col" { "term" }
                     th.n scope="col" { "gross energy" small { "%" } }
                     th.n scope="col" { "net energy" small { "%" } }

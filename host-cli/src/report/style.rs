@@ -12,7 +12,7 @@ const FIGURE: &str = include_str!("figure.css");
 const PRINT: &str = "@page{margin:14mm}\
     body{font-size:10pt}nav,summary{display:none}h2{break-after:avoid;margin-top:24px}\
     figure,tr,.strip,dl.notes,pre{break-inside:avoid}.box{overflow:visible}table{font-size:6.2pt}\
-    th,td{padding:2px 3px}td.codes,td.long{min-width:8em}.w0,.w2{display:none}.w1{display:block}\
+    th,td{padding:2px 3px}td.verdict,td.long{min-width:8em}.w0,.w2{display:none}.w1{display:block}\
     .grid3{grid-template-columns:repeat(2,minmax(0,1fr))}";
 
 /// The style sheet of the page.

@@ -23,7 +23,7 @@ pub(super) fn cells(analysis: &Analysis) -> Markup {
     let groups = analysis.cells.chunk_by(|a, b| a.cell.network == b.cell.network);
     let table = html! {
         table.cells {
-            caption { "Cells in the order of the plan" (comma_word(analysis)) }
+            caption { span { "Cells in the order of the plan" (comma_word(analysis)) } }
             (cells_head(analysis, has_sizes, has_cores))
             @for group in groups {
                 tbody { @for (index, cell) in group.iter().enumerate() {
@@ -57,12 +57,12 @@ fn cells_head(analysis: &Analysis, has_sizes: bool, has_cores: bool) -> Markup {
                 th.of colspan=(asked) scope="colgroup" { "asked for" }
                 th.of colspan=(6 + 2 * usize::from(simulated)) scope="colgroup" { (word) }
                 th.of colspan="2" scope="colgroup" { "counted" }
-                th.of colspan="3" scope="colgroup" { "judged" }
+                th.of colspan="2" scope="colgroup" { "judged" }
             }
             tr {
                 th scope="col" { "network" } th.n scope="col" { "batch" small { "images" } }
                 @if has_sizes { th.n scope="col" { "size" small { "px" } } }
-                th scope="col" { "precision" } th scope="col" { "device" }
+                th scope="col" { "preci\u{ad}sion" } th scope="col" { "device" }
                 th.n scope="col" { "threads" }
                 @if has_cores { th scope="col" { "cores" } }
                 th.n scope="col" { "time" small { "ms/image ±" } }
@@ -70,15 +70,15 @@ fn cells_head(analysis: &Analysis, has_sizes: bool, has_cores: bool) -> Markup {
                 th.n scope="col" { "gross energy" small { "mJ/image ±" } }
                 @if simulated {
                     th.n scope="col" { "true gross" small { "mJ/image" } }
-                    th scope="col" { "true value" small { "inside ±?" } }
+                    th scope="col" { "inside" small { "gross ±" } }
                 }
                 th.n scope="col" { "net energy" small { "mJ/image ±" } }
                 th.n scope="col" { "rate" small { "images/s" } }
-                th.n scope="col" { "memory" small { "MB" } }
+                th.n scope="col" { "mem\u{ad}ory" small { "MB" } }
                 th.n scope="col" { "MACs" small { "10⁹" } }
                 th.n scope="col" { "G-Ops" small { "paper" } }
-                th.n scope="col" { "windows" } th scope="col" { "verdict" }
-                th scope="col" { "reasons" }
+                th.n scope="col" { "win\u{ad}dows" small { "used" } }
+                th scope="col" { "verdict" small { "with its reasons" } }
             }
         }
     }
@@ -99,12 +99,21 @@ fn cell_row(analysis: &Analysis, cell: &CellResult, has_sizes: bool, has_cores: 
             td.n { (number(cell.images_per_s)) } td.n { (memory(cell.memory_mb)) }
             td.n { (giga(cell.macs)) } td.n { (giga(cell.ops_paper)) }
             td.n { (cell.windows) "/" (analysis.campaign.windows) }
-            (badge(judgement.verdict)) td.codes { (codes(judgement)) }
+            (judged(judgement))
     }
 }
 
 fn is_invalid(judgement: &Judgement) -> bool {
     judgement.verdict == Verdict::Invalid
+}
+
+/// A verdict with its reasons, in one cell.
+fn judged(judgement: &Judgement) -> Markup {
+    let name = judgement.verdict.name();
+    html! {
+        td.verdict { span class={ "badge v-" (name) } { (name) } " "
+            span.codes { (codes(judgement)) } }
+    }
 }
 
 /// Reasons by their words in exports; the legend under the table has sentences.
@@ -165,10 +174,6 @@ fn giga(count: u64) -> String {
     if count == 0 { NONE.into() } else { plain(count as f64 / 1e9) }
 }
 
-fn badge(verdict: Verdict) -> Markup {
-    html! { td.verdict { span class={ "badge v-" (verdict.name()) } { (verdict.name()) } } }
-}
-
 /// Trials without a window; nothing where there are none.
 pub(super) fn failed(analysis: &Analysis) -> Markup {
     if analysis.failed.is_empty() {
@@ -182,7 +187,7 @@ pub(super) fn failed(analysis: &Analysis) -> Markup {
         "Failed trials",
         &html! {
             table {
-                caption { "Trials without a window" (comma_word(analysis)) "." }
+                caption { span { "Trials without a window" (comma_word(analysis)) "." } }
                 thead { tr { th.n scope="col" { "trial" } th scope="col" { "cell" }
                     th scope="col" { "cause" } } }
                 tbody { @for trial in &analysis.failed {
@@ -203,8 +208,8 @@ pub(super) fn windows(analysis: &Analysis) -> Markup {
     html! { details {
         summary { "All " (analysis.windows.len()) " windows" (comma_word(analysis)) }
         (boxed("Windows", &html! { table {
-            caption { "Windows in order of time" (comma_word(analysis))
-                "; energies of the whole window." }
+            caption { span { "Windows in order of time" (comma_word(analysis))
+                "; energies of the whole window." } }
             thead { tr {
                 th.n scope="col" { "window" } th scope="col" { "cell" }
                 th.n scope="col" { "start" small { "s" } }
@@ -212,8 +217,7 @@ pub(super) fn windows(analysis: &Analysis) -> Markup {
                 th.n scope="col" { "gross energy" small { "J ±" } }
                 @if simulated { th.n scope="col" { "true gross" small { "J, simulated" } } }
                 th.n scope="col" { "net energy" small { "J ±" } }
-                th.n scope="col" { "missing" small { "%" } } th scope="col" { "verdict" }
-                th scope="col" { "reasons" }
+                th.n scope="col" { "missing" small { "%" } } th scope="col" { "verdict" small { "with its reasons" } }
             } }
             tbody { @for window in &analysis.windows { (window_row(analysis, window)) } }
         } }))
@@ -238,7 +242,7 @@ fn window_row(analysis: &Analysis, window: &WindowResult) -> Markup {
             }
             (interval(window.net_energy.as_ref().map(energy)))
             td.n { @if missing > 0.0 { (fixed(missing, 2)) } @else { "0" } }
-            (badge(window.judgement.verdict)) td.codes { (codes(&window.judgement)) }
+            (judged(&window.judgement))
         }
     }
 }
@@ -252,8 +256,8 @@ pub(super) fn baselines(analysis: &Analysis) -> Markup {
         "Idle windows",
         &html! {
             table {
-                caption { "Idle baseline" (comma_word(analysis))
-                    ": mean power of the total; ± is its scatter alone, k = 2." }
+                caption { span { "Idle baseline" (comma_word(analysis))
+                    ": mean power of the total; ± is its scatter alone, k = 2." } }
                 thead { tr { th scope="col" { "place" } th.n scope="col" { "start" small { "s" } }
                     th.n scope="col" { "length" small { "s" } }
                     th.n scope="col" { "idle power" small { "W ±" } } } }
@@ -278,7 +282,7 @@ pub(super) fn rails(analysis: &Analysis) -> Markup {
         "Rails",
         &html! {
             table {
-                caption { "Sampled rails" (comma_word(analysis)) "; limits are the datasheet's ±." }
+                caption { span { "Sampled rails" (comma_word(analysis)) "; limits are the datasheet's ±." } }
                 thead { tr {
                     th scope="col" { "rail" } th scope="col" { "role" } th scope="col" { "source" }
                     th scope="col" { "chip" } th.n scope="col" { "channel" }

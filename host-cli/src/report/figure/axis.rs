@@ -46,10 +46,25 @@ impl Scale {
         let low = finite(values).fold(0.0, f64::min);
         let high = finite(values).fold(0.0, f64::max);
         let high = if high > low { high } else { low + 1.0 };
-        let step = nice_step(high - low);
+        let step = nice_step(high - low, LINEAR_TICKS);
         let low = if low < 0.0 { (low / step).floor() * step } else { 0.0 };
         // A little air, so that the topmost marker does not sit on the frame.
         Self::Linear { low, high: ((high + 0.15 * step) / step).ceil() * step }
+    }
+
+    /// A linear scale for values whose differences matter: from zero where they
+    /// come near it, else from below the smallest. At least a fifth of the
+    /// largest value is shown, so that a flat line looks flat.
+    pub(super) fn linear(values: &[f64]) -> Self {
+        let low = finite(values).fold(f64::INFINITY, f64::min);
+        let high = finite(values).fold(0.0, f64::max);
+        if !low.is_finite() || low < 0.5 * high || high <= 0.0 {
+            return Self::from_zero(values);
+        }
+        let low = low.min(0.8 * high);
+        let step = nice_step(high - low, LINEAR_TICKS);
+        let down = ((low - 0.15 * step) / step).floor() * step;
+        Self::Linear { low: down, high: ((high + 0.15 * step) / step).ceil() * step }
     }
 
     /// A linear scale over exactly this range; empty ranges are widened.
@@ -84,8 +99,13 @@ impl Scale {
 
     /// The ticks, in rising order.
     pub(super) fn ticks(&self) -> Vec<Tick> {
+        self.ticks_about(LINEAR_TICKS)
+    }
+
+    /// The ticks, about `wanted` of them where steps are equal.
+    pub(super) fn ticks_about(&self, wanted: f64) -> Vec<Tick> {
         match *self {
-            Self::Linear { low, high } => linear_ticks(low, high),
+            Self::Linear { low, high } => linear_ticks(low, high, nice_step(high - low, wanted)),
             Self::Log { low, high } => log_ticks(low, high),
         }
     }
@@ -95,15 +115,14 @@ fn finite(values: &[f64]) -> impl Iterator<Item = f64> {
     values.iter().copied().filter(|value| value.is_finite())
 }
 
-fn nice_step(range: f64) -> f64 {
-    let rough = range / LINEAR_TICKS;
+fn nice_step(range: f64, ticks: f64) -> f64 {
+    let rough = range / ticks;
     let power = 10_f64.powi(decade(rough));
     let unit = [1.0, 2.0, 5.0].into_iter().find(|unit| rough <= unit * power * 1.001);
     unit.unwrap_or(10.0) * power
 }
 
-fn linear_ticks(low: f64, high: f64) -> Vec<Tick> {
-    let step = nice_step(high - low);
+fn linear_ticks(low: f64, high: f64, step: f64) -> Vec<Tick> {
     let first = (low / step).ceil();
     let count = floor_i32((high / step + 1e-9).floor() - first).clamp(0, 20);
     (0..=count)
@@ -157,6 +176,13 @@ mod tests {
     }
 
     #[test]
+    fn a_linear_axis_leaves_zero_out_only_where_it_is_far() {
+        assert_eq!(labels(Scale::linear(&[9.0, 13.3])), ["8", "10", "12", "14"]);
+        assert_eq!(labels(Scale::linear(&[3.0, 11.8])), ["0", "5", "10", "15"]);
+        assert_eq!(labels(Scale::linear(&[10.0, 10.0])), ["8", "9", "10"]);
+    }
+
+    #[test]
     fn a_logarithmic_axis_names_its_decades() {
         assert_eq!(labels(Scale::log(&[0.5, 800.0])), ["1", "10", "100", "1000"]);
         assert_eq!(labels(Scale::log(&[9.0, 60.0])), ["10", "20", "30", "50"]);
@@ -165,7 +191,7 @@ mod tests {
     #[test]
     fn odd_inputs_still_give_an_axis() {
         for values in [&[][..], &[0.0], &[-1.0], &[f64::NAN], &[7.0, 7.0], &[1e-9], &[1e12]] {
-            for scale in [Scale::log(values), Scale::from_zero(values)] {
+            for scale in [Scale::log(values), Scale::from_zero(values), Scale::linear(values)] {
                 assert!(!labels(scale).is_empty(), "{values:?} {scale:?}");
                 assert!(scale.ticks().len() < 200);
             }

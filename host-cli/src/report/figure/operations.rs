@@ -71,7 +71,7 @@ fn one(
         series: cells.iter().filter_map(|cell| series(cell, looks)).collect(),
         key: None,
     };
-    let title = format!("Operations against time per image, batch {batch}");
+    let title = format!("Operations against time, batch {batch}");
     let sketch = Sketch {
         stem: facet.stem(&format!("operations_batch_{batch}")),
         title: titled(analysis, &title),

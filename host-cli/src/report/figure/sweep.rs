@@ -69,8 +69,7 @@ pub(super) fn measured_axis(facet: &Facet<'_>, measure: Measure) -> Axis {
             }
         }
     }
-    let scale =
-        if measure.is_logarithmic() { Scale::log(&values) } else { Scale::from_zero(&values) };
+    let scale = if measure.is_logarithmic() { Scale::log(&values) } else { Scale::linear(&values) };
     Axis { ticks: scale.ticks(), scale, label: measure.label().into() }
 }
 

@@ -23,6 +23,8 @@ const STRIP: f64 = 6.0;
 const NAMES: f64 = 16.0;
 /// Points drawn for one px of width, at most.
 const POINTS_PER_PX: f64 = 1.0;
+/// Px between ticks of the time axis, about.
+const TICK_DISTANCE: f64 = 80.0;
 /// Hues of the parts; the total has the ink.
 const PART_HUES: [u8; 6] = [1, 2, 3, 4, 5, 6];
 
@@ -189,7 +191,7 @@ impl<'a> Timeline<'a> {
             let label = tick.label.unwrap_or_default();
             svg.text("t e", Point { x: plot.x - 6.0, y: y + 4.5 }, &label);
         }
-        for tick in self.x.ticks() {
+        for tick in self.x.ticks_about(plot.w / TICK_DISTANCE) {
             let x = plot.x + self.x.share(tick.value).unwrap_or(0.0) * plot.w;
             svg.line("tick", Point { x, y: bottom }, Point { x, y: bottom + 4.0 });
             svg.text("t m", Point { x, y: bottom + 17.0 }, &tick.label.unwrap_or_default());
