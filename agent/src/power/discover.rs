@@ -10,16 +10,19 @@
 mod sysfs;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use wattline_protocol::record::{RailDescription, RailRole, RailSource, SkipReason};
+use wattline_protocol::units::Nanos;
 
+use super::bus::I2cBus;
 use super::bus::sim::SimBoard;
 use super::bus::sim::board::{BUS_NUMBER, SHUNT_TOLERANCE};
-use super::chip::{Chip, Profile, bits_ns};
+use super::chip::{Chip, ChipError, Profile, bits_ns};
 use super::pace::BusShare;
-use super::sampler::SamplerCore;
+use super::ring::SweepProducer;
+use super::sampler::{SamplerCore, SamplerParts};
 use crate::clock::Clock;
-use wattline_protocol::units::Nanos;
 
 pub use sysfs::{GivenChip, GivenRail, find, given};
 
@@ -112,6 +115,23 @@ pub struct Found {
     pub looked_for: Vec<LookedFor>,
 }
 
+impl Found {
+    /// Lists the rails of `core`'s chip as read by registers, at the rate that
+    /// was measured so.
+    pub fn sampled_by_registers(&mut self, core: &SamplerCore, rate_hz: f64) {
+        let described = core.describe();
+        let clock_hz = (described.bus_clock_hz > 0).then_some(described.bus_clock_hz);
+        for rail in &mut self.rails {
+            let same = rail.bus == Some(described.bus) && rail.address == Some(described.address);
+            if same && rail.skipped.is_none() {
+                rail.source = RailSource::I2c;
+                rail.rate_hz = Some(rate_hz);
+                rail.limit_hz = limit_hz(core.chip(), clock_hz).or(rail.limit_hz);
+            }
+        }
+    }
+}
+
 impl ChipRails {
     /// The simulated board's chip and rails.
     #[must_use]
@@ -130,6 +150,32 @@ impl ChipRails {
             share: BusShare::Whole,
             rails: board.rails().iter().enumerate().map(channel_rail).collect(),
         }
+    }
+
+    /// A configured sampler for the chip, on `bus`: [`LinuxBus`] or the
+    /// simulated one.
+    ///
+    /// # Errors
+    /// [`ChipError`] where the chip does not answer or is another part.
+    ///
+    /// [`LinuxBus`]: super::bus::linux::LinuxBus
+    pub fn sampler(
+        &self,
+        bus: Box<dyn I2cBus>,
+        clock: Arc<dyn Clock>,
+        ring: SweepProducer,
+        lane: u8,
+    ) -> Result<SamplerCore, ChipError> {
+        SamplerCore::configured(SamplerParts {
+            chip: self.chip,
+            bus,
+            bus_number: self.bus,
+            bus_clock_hz: self.bus_clock_hz,
+            share: self.share,
+            clock,
+            ring,
+            lane,
+        })
     }
 
     /// The rails for the record. `chip` is the driver as configured (a kernel
@@ -213,8 +259,6 @@ fn role_of(label: &str) -> RailRole {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use wattline_protocol::record::ChipKind;
     use wattline_protocol::units::BoardTime;
 

@@ -44,6 +44,13 @@ const MISPLACED: f64 = 0.25;
 const MEASURED_CYCLES: f64 = 1_024.0;
 /// Cycles after which a running measurement replaces the one before.
 const REPLACE_CYCLES: f64 = 64.0;
+/// Sweeps back to back may be this much farther apart than the least, and
+/// still no cycle's end can hide between them.
+const CONTIGUOUS: f64 = 1.02;
+/// A cycle longer than this many sweeps is found by the set flags, and over
+/// this many cycles.
+const LONG_CYCLE: f64 = 1.5;
+const LONG_CYCLES: f64 = 16.0;
 /// The longest pause after failures, and the first one.
 const BACK_OFF_MAX: Nanos = Nanos::from_millis(100);
 const BACK_OFF_FIRST: Nanos = Nanos::from_millis(1);
@@ -250,10 +257,11 @@ impl Pace {
                 missed: 0,
             };
         };
+        if self.nominal_ns > LONG_CYCLE * self.least_ns {
+            return self.seeking_long(anchor, ready, flag, since_ns);
+        }
         // Only back to back is a set flag one cycle, and a clear one its edge.
-        let contiguous = since_ns < self.nominal_ns
-            && self.least_ns < self.nominal_ns * CYCLE_STRETCH_MAX
-            || since_ns < self.transaction_ns * 1.05;
+        let contiguous = since_ns < self.least_ns * CONTIGUOUS;
         let mut anchor = anchor.filter(|_| contiguous);
         if ready == Ready::Converted {
             if let Some(anchor) = &mut anchor {
@@ -264,7 +272,12 @@ impl Pace {
         }
         let after_ns = (self.nominal_ns * CYCLE_STRETCH_MAX - since_ns).max(0.0);
         match anchor {
-            Some(anchor) if anchor.cycles >= 1.0 => self.lock(anchor, flag, since_ns),
+            Some(anchor) if anchor.cycles >= 1.0 => {
+                if let Some(lock) = self.lock(anchor, flag) {
+                    let start = flag + self.flag_to_end - span(self.transaction_ns);
+                    self.deadline = start + span(lock.pushed_ns(since_ns));
+                }
+            }
             Some(_) | None => {
                 let here = Anchor {
                     at: flag,
@@ -282,13 +295,54 @@ impl Pace {
         }
     }
 
-    /// The second clear flag: as many cycles as flags were set lie between.
-    fn lock(&mut self, anchor: Anchor, flag: BoardTime, since_ns: f64) {
+    /// Several sweeps fit into a cycle: each set flag is one cycle, its end
+    /// between this read of the flag and the one before.
+    fn seeking_long(
+        &mut self,
+        anchor: Option<Anchor>,
+        ready: Ready,
+        flag: BoardTime,
+        since_ns: f64,
+    ) -> Judgement {
+        if ready == Ready::NotYet {
+            return Judgement {
+                conversion: Conversion::Stale,
+                missed: 0,
+            };
+        }
+        let here = Anchor {
+            at: flag,
+            after_ns: since_ns,
+            cycles: 0.0,
+        };
+        let mut anchor = anchor
+            .filter(|_| since_ns < 0.5 * self.nominal_ns)
+            .unwrap_or(here);
+        if anchor.at < flag {
+            anchor.cycles += 1.0;
+        }
+        self.mode = Mode::Seeking {
+            anchor: Some(anchor),
+        };
+        if anchor.cycles >= LONG_CYCLES
+            && let Some(lock) = self.lock(anchor, flag)
+        {
+            let start = flag + self.flag_to_end - span(self.transaction_ns);
+            self.deadline = start + span(lock.cycle_ns - lock.hair_ns);
+        }
+        Judgement {
+            conversion: Conversion::Fresh,
+            missed: 0,
+        }
+    }
+
+    /// From the anchor to here, as many cycles as flags were set lie between.
+    fn lock(&mut self, anchor: Anchor, flag: BoardTime) -> Option<Lock> {
         let cycle_ns = nanos(flag - anchor.at) / anchor.cycles;
         let plausible = (cycle_ns / self.nominal_ns - 1.0).abs() < 2.0 * (CYCLE_STRETCH_MAX - 1.0);
         if !plausible {
             self.seek();
-            return;
+            return None;
         }
         let hair_ns = HAIR * cycle_ns + anchor.after_ns / anchor.cycles;
         let lock = Lock {
@@ -299,8 +353,7 @@ impl Pace {
             set_row: 0,
         };
         self.mode = Mode::Locked(lock);
-        let start = flag + self.flag_to_end - span(self.transaction_ns);
-        self.deadline = start + span(lock.pushed_ns(since_ns));
+        Some(lock)
     }
 
     fn locked(
@@ -449,4 +502,71 @@ fn span(ns: f64) -> Nanos {
 )]
 const fn whole(count: f64) -> u64 {
     count as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TIMING: PaceTiming = PaceTiming {
+        cycle_ns: 840_000,
+        transaction_ns: 825_000,
+        flag_to_end_ns: 400_000,
+        flag_is_ours: true,
+    };
+
+    #[test]
+    fn pauses_double_up_to_100_ms_and_end_with_the_first_success() {
+        let mut pace = Pace::new(TIMING, BusShare::Whole, BoardTime(0));
+        let mut now = BoardTime(0);
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            pace.failed(now);
+            pauses.push((pace.deadline() - now).0 / 1_000_000);
+            now = pace.deadline();
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
+        let end = now + Nanos(825_000);
+        let _ = pace.swept(Swept {
+            start: now,
+            end,
+            ready: Ready::Converted,
+        });
+        pace.failed(end);
+        assert_eq!(pace.deadline() - end, Nanos::from_millis(1));
+    }
+
+    #[test]
+    fn half_a_bus_is_used_half_the_time() {
+        let mut pace = Pace::new(TIMING, BusShare::Half, BoardTime(0));
+        let end = BoardTime(825_000);
+        let _ = pace.swept(Swept {
+            start: BoardTime(0),
+            end,
+            ready: Ready::Converted,
+        });
+        assert_eq!(pace.deadline(), BoardTime(1_650_000));
+    }
+
+    #[test]
+    fn without_the_flag_the_period_is_the_longest_cycle_and_holes_are_seen_by_time() {
+        let timing = PaceTiming {
+            flag_is_ours: false,
+            ..TIMING
+        };
+        let mut pace = Pace::new(timing, BusShare::Whole, BoardTime(0));
+        let mut judge = |start: u64| {
+            let (start, end) = (BoardTime(start), BoardTime(start + 825_000));
+            pace.swept(Swept {
+                start,
+                end,
+                ready: Ready::Unread,
+            })
+            .conversion
+        };
+        let judged = [0, 924_000, 1_848_000, 5_000_000].map(&mut judge);
+        use Conversion::{AfterHole, Fresh};
+        assert_eq!(judged, [Fresh, Fresh, Fresh, AfterHole]);
+        assert!((pace.period_ns() - 924_000.0).abs() < 1.0);
+    }
 }

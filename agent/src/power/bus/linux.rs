@@ -21,6 +21,18 @@ use super::{Address7, BusError, I2cBus, MESSAGES_MAX, Message};
 #[derive(Debug)]
 pub struct LinuxBus {
     file: File,
+    reach: Reach,
+}
+
+/// What the adapter's driver takes in one transfer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// All messages.
+    Combined,
+    /// A write and a read: the BCM2835 of a Raspberry Pi up to 4 allows one
+    /// read, as the last message (EOPNOTSUPP, `i2c-bcm2835.c`). A sweep is then
+    /// one transfer a register, and others may come between.
+    Pairs,
 }
 
 impl LinuxBus {
@@ -34,7 +46,10 @@ impl LinuxBus {
             .read(true)
             .write(true)
             .open(format!("/dev/i2c-{number}"))?;
-        Ok(Self { file })
+        Ok(Self {
+            file,
+            reach: Reach::Combined,
+        })
     }
 }
 
@@ -44,6 +59,21 @@ impl I2cBus for LinuxBus {
         address: Address7,
         messages: &mut [Message<'_>],
     ) -> Result<(), BusError> {
+        if self.reach == Reach::Combined {
+            let done = self.combined(address, messages);
+            if !is_too_much(&done) || messages.len() <= PAIR {
+                return done;
+            }
+            self.reach = Reach::Pairs;
+        }
+        messages
+            .chunks_mut(PAIR)
+            .try_for_each(|pair| self.combined(address, pair))
+    }
+}
+
+impl LinuxBus {
+    fn combined(&self, address: Address7, messages: &mut [Message<'_>]) -> Result<(), BusError> {
         let mut array = [EMPTY; MESSAGES_MAX];
         let filled = fill(&mut array, address, messages)?;
         // SAFETY: `fill` put into each of these messages the pointer and the
@@ -54,6 +84,15 @@ impl I2cBus for LinuxBus {
         let done = unsafe { i2c_rdwr(self.file.as_raw_fd(), filled) };
         done.map_err(|error| from_errno(address, error.raw_os_error().unwrap_or(0)))
     }
+}
+
+/// Pointer write and read.
+const PAIR: usize = 2;
+
+/// Whether the adapter's driver refused the number or order of messages.
+fn is_too_much(done: &Result<(), BusError>) -> bool {
+    let refused = nix::errno::Errno::EOPNOTSUPP as i32;
+    matches!(done, Err(BusError::Failed { errno, .. }) if *errno == refused)
 }
 
 /// Bus clock of adapter `number` in hertz, as the device tree declares it;
@@ -157,6 +196,13 @@ mod tests {
             errno: 110,
         };
         assert_eq!(from_errno(at_40(), 110), timeout);
+    }
+
+    #[test]
+    fn a_refused_combination_is_told_from_a_failed_one() {
+        assert!(is_too_much(&Err(from_errno(at_40(), 95))));
+        assert!(!is_too_much(&Err(from_errno(at_40(), 110))));
+        assert!(!is_too_much(&Ok(())));
     }
 
     #[test]

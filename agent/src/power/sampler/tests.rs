@@ -7,7 +7,7 @@ use wattline_protocol::units::Nanos;
 use super::*;
 use crate::clock::VirtualClock;
 use crate::power::bus::sim::board::{BUS_CLOCK_HZ, BUS_NUMBER};
-use crate::power::bus::sim::{ChipErrors, Fault, FaultKind, SimBoard, Waveform};
+use crate::power::bus::sim::{ChipErrors, Fault, FaultKind, Signs, SimBoard, Waveform};
 use crate::power::chip::Profile;
 use crate::power::ring::{SweepConsumer, ring};
 
@@ -20,11 +20,20 @@ struct Bench {
 
 impl Bench {
     fn new(kind: ChipKind, errors: ChipErrors, waveforms: Vec<Waveform>) -> Self {
+        Self::with_profile(Profile::Fast, kind, errors, waveforms)
+    }
+
+    fn with_profile(
+        profile: Profile,
+        kind: ChipKind,
+        errors: ChipErrors,
+        waveforms: Vec<Waveform>,
+    ) -> Self {
         let clock = Arc::new(VirtualClock::starting_at(BoardTime(1_000_000_000)));
         let board = SimBoard::scripted(kind, 1, errors, waveforms, Arc::clone(&clock) as _);
         let (producer, sweeps) = ring(200_000);
         let core = SamplerCore::configured(SamplerParts {
-            chip: board.driver(Profile::Fast),
+            chip: board.driver(profile),
             bus: Box::new(board.bus()),
             bus_number: BUS_NUMBER,
             bus_clock_hz: Some(BUS_CLOCK_HZ),
@@ -52,14 +61,28 @@ impl Bench {
     fn drain(&mut self) -> Vec<Sweep> {
         std::iter::from_fn(|| self.sweeps.pop().map(|taken| taken.sweep)).collect()
     }
+
+    /// Energy by trapezoid over the waiting sweeps, against the true one.
+    fn relative_error(&mut self, rail: usize) -> f64 {
+        let scale = self.core.chip().scale(self.board.rails()[rail].shunt_ohm);
+        let sweeps = self.drain();
+        let power = |sweep: &Sweep| {
+            let (shunt, bus) = (sweep.codes[2 * rail], sweep.codes[2 * rail + 1]);
+            scale.power(ShuntCode(shunt), BusCode(bus)).0
+        };
+        let cell = |two: &[Sweep]| {
+            (power(&two[0]) + power(&two[1])) / 2.0 * (two[1].end - two[0].end).as_seconds().0
+        };
+        let energy: f64 = sweeps.windows(2).map(cell).sum();
+        let (from, to) = (sweeps[0].end, sweeps[sweeps.len() - 1].end);
+        energy / self.board.true_energy(rail, from, to).0 - 1.0
+    }
 }
 
 fn constant(current_a: f64) -> Vec<Waveform> {
     vec![Waveform::Constant { current_a }; 3]
 }
 
-/// A current that rises by one LSB of the INA3221's shunt (8 mA) in each
-/// nominal cycle tells which conversion a code is of.
 #[test]
 fn every_conversion_is_caught_once_at_each_oscillator() {
     for percent in [0, 1, 2, 5, 8, 10] {
@@ -87,6 +110,55 @@ fn every_conversion_is_caught_once_at_each_oscillator() {
         assert!(
             (measured * 1e-9 / cycle_s - 1.0).abs() < 1e-3,
             "{percent} %: {measured}"
+        );
+    }
+}
+
+#[test]
+fn a_long_cycle_is_read_once_and_not_oversampled() {
+    // Profile `cover`: 3.72 ms for three channels, 1.24 ms for one.
+    for (kind, cycle_s) in [(ChipKind::Ina3221, 3.72e-3), (ChipKind::Ina226, 1.24e-3)] {
+        let errors = ChipErrors::default().with_cycle_deviation(0.031);
+        let mut bench = Bench::with_profile(Profile::Cover, kind, errors, constant(1.0));
+        bench.run(Nanos::from_secs(1));
+        let before = bench.core.report();
+        bench.run(Nanos::from_secs(10));
+        let after = bench.core.report();
+        let conversions = 10.0 / (cycle_s * 1.031);
+        let fresh = (after.fresh - before.fresh) as f64;
+        assert!(
+            (fresh - conversions).abs() <= 2.0,
+            "{kind:?}: {fresh} of {conversions}"
+        );
+        assert_eq!(after.stale, before.stale, "{kind:?}");
+    }
+}
+
+#[test]
+fn a_pair_of_mirrored_chips_cancels_its_errors() {
+    let bursts = Waveform::Bursts {
+        idle_a: 0.6,
+        burst_a: 2.4,
+        period_s: 0.043,
+        burst_s: 0.021,
+        first_s: 0.0,
+    };
+    let limits = crate::power::chip::ina3221::limits(0.01);
+    let relative_error = |seed, signs| {
+        // Noise, so that rounding adds no error of its own.
+        let errors = ChipErrors::drawn(&limits, seed, signs).with_noise(1.5, 0.5);
+        let mut bench = Bench::new(ChipKind::Ina3221, errors, vec![bursts.clone(); 3]);
+        bench.run(Nanos::from_secs(1));
+        bench.drain();
+        bench.run(Nanos::from_secs(30));
+        bench.relative_error(0)
+    };
+    for seed in 0..4 {
+        let drawn = relative_error(seed, Signs::Drawn);
+        let mirrored = relative_error(seed, Signs::Mirrored);
+        assert!(
+            (drawn + mirrored).abs() < 5e-4,
+            "seed {seed}: {drawn} and {mirrored}"
         );
     }
 }
@@ -134,31 +206,14 @@ fn energy_from_codes_is_the_waveforms_within_quantisation() {
         frequency_hz: 37.0,
         phase_rad: 0.3,
     };
-    for (kind, lsb_ohm) in [(ChipKind::Ina3221, 0.005), (ChipKind::Ina226, 0.01)] {
+    for kind in [ChipKind::Ina3221, ChipKind::Ina226] {
         let errors = ChipErrors::default().with_cycle_deviation(0.017);
         let mut bench = Bench::new(kind, errors, vec![sine.clone(); 3]);
         bench.run(Nanos::from_secs(1));
         bench.drain();
         bench.run(Nanos::from_secs(20));
-        let scale = bench.core.chip().scale(lsb_ohm);
-        let sweeps = bench.drain();
-        let power = |sweep: &Sweep| {
-            scale
-                .power(ShuntCode(sweep.codes[0]), BusCode(sweep.codes[1]))
-                .0
-        };
-        let energy: f64 = sweeps
-            .windows(2)
-            .map(|two| {
-                (power(&two[0]) + power(&two[1])) / 2.0 * (two[1].end - two[0].end).as_seconds().0
-            })
-            .sum();
-        let (from, to) = (sweeps[0].end, sweeps[sweeps.len() - 1].end);
-        let truth = bench.board.true_energy(0, from, to).0;
-        assert!(
-            (energy / truth - 1.0).abs() < 2e-3,
-            "{kind:?}: {energy} J of {truth} J"
-        );
+        let error = bench.relative_error(0);
+        assert!(error.abs() < 2e-3, "{kind:?}: {error}");
     }
 }
 
