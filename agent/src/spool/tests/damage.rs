@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::spool::model::ModelFault;
 
 const FIRST: &str = "runs/night-1/00000001.seg";
 
@@ -40,6 +41,7 @@ fn a_tail_torn_at_any_byte_leaves_the_frames_before_it_and_the_run_goes_on() {
             model.length(FIRST).unwrap(),
             u64::try_from(offsets[left]).unwrap()
         );
+        assert_eq!(read_all(&spool, &run_id()).len(), left, "cut to {length}");
         let mut log = spool.resume_run(&run_id()).unwrap();
         log.append(&frame(EVENT, identity(2, 0, 0), 1, 5)).unwrap();
         log.sync().unwrap();
@@ -106,6 +108,29 @@ fn a_flipped_bit_in_a_head_costs_no_frame() {
             "byte {offset}"
         );
     }
+}
+
+#[test]
+fn a_copy_that_a_failed_sync_left_behind_does_not_hide_the_good_one() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    let mut log = spool.create_run(&run_id()).unwrap();
+    append(&mut log, 0..3, EVENT, 40);
+    log.sync().unwrap();
+    append(&mut log, 3..6, EVENT, 40);
+    model.fail_operation(model.operations(), ModelFault::Io);
+    log.sync().unwrap();
+    let frame_bytes = frame(EVENT, identity(1, 0, 0), 1, 40).len();
+    let length = usize::try_from(model.length(FIRST).unwrap()).unwrap();
+    // Number 1, which was durable, and the first copy of number 4.
+    model.flip_bit(FIRST, length - 5 * frame_bytes, 1);
+    model.flip_bit(FIRST, length - 2 * frame_bytes, 1);
+    let items = read_all(&open(&model), &run_id());
+    assert_eq!(numbers(&items), [0, 2, 3, 4, 5]);
+    let [hole] = holes(&items)[..] else {
+        panic!("one hole, not {items:?}")
+    };
+    assert_eq!((hole.from, hole.to), (1, 2));
 }
 
 /// A run of many small segments.

@@ -176,7 +176,7 @@ fn a_damaged_epoch_slot_falls_back_to_the_other_and_two_to_the_segments() {
     model.flip_bit("epoch.0", 5, 1);
     model.flip_bit("epoch.1", 5, 1);
     let raised = open(&model).raise_epoch("boot").unwrap();
-    let expected = 4 + crate::spool::epoch::LOST_SLOTS_STEP;
+    let expected = 4 + epoch::LOST_SLOTS_STEP;
     assert_eq!(
         (raised.epoch, raised.origin),
         (expected, EpochOrigin::Segments)

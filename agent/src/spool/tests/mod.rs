@@ -211,6 +211,39 @@ fn a_run_is_removed_only_after_its_end_and_when_all_of_it_is_acknowledged() {
 }
 
 #[test]
+fn a_removal_cut_short_leaves_a_run_that_is_over_and_can_be_removed_again() {
+    for number in 0..3 {
+        let model = ModelStorage::new();
+        let spool = open(&model);
+        let mut log = spool.create_run(&run_id()).unwrap();
+        append(&mut log, 0..30, EVENT, 300);
+        log.append(&frame(kind::RUN_END, identity(1, 0, 30), 1, 5))
+            .unwrap();
+        log.sync().unwrap();
+        drop(log);
+        let all = [StreamEnd {
+            epoch: 1,
+            stream: 0,
+            next: 31,
+        }];
+        spool.ack(&run_id(), &all).unwrap();
+        model.fail_operation(model.operations() + number, model::ModelFault::Io);
+        let broken = spool.remove_run(&run_id()).is_err();
+        let again = open(&model);
+        assert_eq!(
+            broken,
+            again.recovered().iter().any(|run| run.ended),
+            "operation {number}"
+        );
+        if broken {
+            again.ack(&run_id(), &all).unwrap();
+            again.remove_run(&run_id()).unwrap();
+            assert!(model.files().is_empty());
+        }
+    }
+}
+
+#[test]
 fn room_is_made_of_the_oldest_acknowledged_run_and_no_more_than_needed() {
     let model = ModelStorage::new();
     let spool = open(&model);

@@ -10,7 +10,7 @@ use crate::spool::model::ModelFault;
 
 type Number = (u32, u32, u64);
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 enum Action {
     Append { stream: u32, bytes: usize },
     Sync,
