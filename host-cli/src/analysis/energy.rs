@@ -16,12 +16,14 @@
 //! a gain or the shunt moves E by its part; an offset of the shunt channel by
 //! V̄T/R, of the bus channel by Q, times itself. These do not shrink with N.
 
+use wattline_protocol::block::{SampleRow, SampleStatus, status_of};
 use wattline_protocol::code::{BusCode, RailScale, ShuntCode};
 use wattline_protocol::record::{ChipDescription, ErrorLimits, RailDescription};
 use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
 
 use super::model::{Energy, Term};
 use super::statistics::{count, deviation, series_uncertainty};
+use crate::recording::instant;
 
 /// An interval between usable samples is a gap beyond this many periods.
 pub const GAP_PERIODS: f64 = 2.5;
@@ -42,6 +44,8 @@ pub struct Sensor {
     centre_before_end: Nanos,
     /// Expected time between new values, in seconds.
     period_s: f64,
+    /// Place of the rail among those of its block.
+    slot: usize,
 }
 
 impl Sensor {
@@ -58,6 +62,7 @@ impl Sensor {
             limits: rail.limits,
             centre_before_end: Nanos(before),
             period_s: f64::from(period_ns) * 1e-9,
+            slot: usize::from(rail.slot),
         }
     }
 
@@ -66,6 +71,17 @@ impl Sensor {
     #[must_use]
     pub fn centre(&self, row_end: BoardTime) -> BoardTime {
         row_end - self.centre_before_end
+    }
+
+    /// The rail's value in a row; `None` where the row repeats a conversion
+    /// that was read before, or failed.
+    #[must_use]
+    pub fn point(&self, row: &SampleRow<'_>) -> Option<Point> {
+        let status = status_of(row.status, self.slot).filter(|status| is_new(*status))?;
+        let shunt = ShuntCode(row.code(2 * self.slot)?);
+        let bus = BusCode(row.code(2 * self.slot + 1)?);
+        let at = self.centre(instant(row.time_ticks));
+        Some(Point { at, shunt, bus, overrange: status == SampleStatus::Overrange })
     }
 
     /// Expected time between new values, in seconds.
@@ -86,7 +102,9 @@ impl Sensor {
         (self.period_s.powi(2) / 12.0 + STAMP_JITTER_S.powi(2)).sqrt()
     }
 
-    fn power(&self, point: &Point) -> Watts {
+    /// Power of a point.
+    #[must_use]
+    pub fn power(&self, point: &Point) -> Watts {
         self.scale.power(point.shunt, point.bus)
     }
 }
@@ -380,6 +398,14 @@ impl Integral {
             (Term::Statistical, self.statistical_j),
         ];
         Energy { joules: Joules(joules), terms }
+    }
+}
+
+/// Whether a reading is a conversion not read before.
+fn is_new(status: SampleStatus) -> bool {
+    match status {
+        SampleStatus::Ok | SampleStatus::Skipped | SampleStatus::Overrange => true,
+        SampleStatus::Stale | SampleStatus::Nack | SampleStatus::Bus => false,
     }
 }
 

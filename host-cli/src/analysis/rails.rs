@@ -3,14 +3,12 @@
 //! Owns the correction of shunts, the choice of the total rail, and the way
 //! from a rail to its points. Computes no energy.
 
-use wattline_protocol::block::{SampleStatus, status_of};
-use wattline_protocol::code::{BusCode, ShuntCode};
 use wattline_protocol::record::{ChipDescription, RailDescription, RailRole};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::energy::{Point, Sensor};
 use super::error::AnalysisError;
-use crate::recording::{Recording, instant};
+use crate::recording::Recording;
 
 /// Points this far outside a window are read as well, so that its edges and a
 /// gap across them are seen; any gap of that length is beyond every limit.
@@ -133,27 +131,11 @@ fn points(
     let mut points = Vec::new();
     let Some(lane) = recording.lane(epoch, chip.lane) else { return Ok(points) };
     let (from, to) = (t0 - MARGIN, t1 + MARGIN);
-    let slot = usize::from(rail.slot);
     let read = lane.for_each_row(from, to, |row| {
-        let at = sensor.centre(instant(row.time_ticks));
-        let codes = row.code(2 * slot).zip(row.code(2 * slot + 1));
-        let status = status_of(row.status, slot);
-        let is_new = status.is_some_and(is_new);
-        if let (Some((shunt, bus)), true) = (codes, is_new && at >= from && at <= to) {
-            let overrange = status == Some(SampleStatus::Overrange);
-            points.push(Point { at, shunt: ShuntCode(shunt), bus: BusCode(bus), overrange });
-        }
+        points.extend(sensor.point(row).filter(|point| point.at >= from && point.at <= to));
     });
     read.map_err(|source| AnalysisError::Samples { epoch, lane: chip.lane, source })?;
     Ok(points)
-}
-
-/// Whether a reading is a conversion not read before.
-pub(super) fn is_new(status: SampleStatus) -> bool {
-    match status {
-        SampleStatus::Ok | SampleStatus::Skipped | SampleStatus::Overrange => true,
-        SampleStatus::Stale | SampleStatus::Nack | SampleStatus::Bus => false,
-    }
 }
 
 #[cfg(test)]

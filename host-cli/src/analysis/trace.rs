@@ -3,15 +3,13 @@
 //! Owns the buckets: least, mean and largest power of each, and the breaks
 //! where no sample lies. Integrates nothing.
 
-use wattline_protocol::block::status_of;
-use wattline_protocol::code::{BusCode, ShuntCode};
 use wattline_protocol::units::BoardTime;
 
 use super::energy::Sensor;
 use super::error::AnalysisError;
 use super::model::{Trace, TracePoint};
-use super::rails::{ShuntCorrection, is_new, rails_of};
-use crate::recording::{Lane, Recording, instant};
+use super::rails::{ShuntCorrection, rails_of};
+use crate::recording::{Lane, Recording};
 
 /// Buckets of a run: twice the width of a page's figure in pixels.
 const BUCKETS: u64 = 2_000;
@@ -34,7 +32,7 @@ pub(super) fn traces(
             }
             let sensor = Sensor::new(&rail, chip);
             let buckets = Buckets::new(&sensor, from, to);
-            let segments = buckets.fill(lane, &sensor, usize::from(rail.slot))?;
+            let segments = buckets.fill(lane, &sensor)?;
             match traces.iter_mut().find(|trace| trace.rail == index) {
                 Some(trace) => trace.segments.extend(segments),
                 None => traces.push(Trace { rail: index, segments }),
@@ -72,22 +70,14 @@ impl Buckets {
         Self { from, to, width_ns }
     }
 
-    fn fill(
-        &self,
-        lane: &Lane,
-        sensor: &Sensor,
-        slot: usize,
-    ) -> Result<Vec<Vec<TracePoint>>, AnalysisError> {
+    fn fill(&self, lane: &Lane, sensor: &Sensor) -> Result<Vec<Vec<TracePoint>>, AnalysisError> {
         let mut segments: Vec<Vec<TracePoint>> = Vec::new();
         let mut bucket: Option<Bucket> = None;
         let mut last = None;
         let read = lane.for_each_row(self.from, self.to, |row| {
-            let codes = row.code(2 * slot).zip(row.code(2 * slot + 1));
-            let is_new = status_of(row.status, slot).is_some_and(is_new);
-            let Some((shunt, bus)) = codes.filter(|_| is_new) else { return };
-            let at = sensor.centre(instant(row.time_ticks));
-            let Some(after) = at.0.checked_sub(self.from.0) else { return };
-            let watts = sensor.scale().power(ShuntCode(shunt), BusCode(bus)).0;
+            let Some(point) = sensor.point(row) else { return };
+            let Some(after) = point.at.0.checked_sub(self.from.0) else { return };
+            let watts = sensor.power(&point).0;
             let number = after / self.width_ns;
             match bucket.as_mut().filter(|bucket| bucket.number == number) {
                 Some(bucket) => bucket.add(watts),
