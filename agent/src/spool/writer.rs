@@ -99,10 +99,11 @@ impl RunLog {
     pub fn append(&mut self, bytes: &[u8]) -> Result<Vec<Gap>, SpoolError> {
         self.take(bytes)?;
         if !self.stalled {
-            // An error closed the segment; the next sync meets it again and tells.
             let written = self.write_pending();
             if let Err(error) = written.and_then(|()| self.sync_full_segment()) {
+                // The next sync tries again, and tells the caller.
                 self.fail(&error);
+                self.stalled = true;
             }
         }
         if self.pending_bytes() <= self.log.limits.pending_bytes {
