@@ -32,9 +32,11 @@ const CYCLE_STRETCH_MAX: f64 = 1.1;
 const HAIR: f64 = 0.001;
 /// A clear flag pushes the next sweep back by this many hairs.
 const PUSH_HAIRS: f64 = 4.0;
-/// Sweeps in a row with the same flag after which the lock is given up: clear
-/// flags means later by 16 pushes, set flags a beat without an early read.
-const CLEAR_ROW_MAX: u32 = 16;
+/// Sweeps in a row with the same flag after which the lock is given up. One
+/// clear flag is an early read; after the push a second one means that no
+/// conversion ended in a whole period: the chip converts otherwise than it did.
+/// Set flags without end mean a cycle shorter than thought.
+const CLEAR_ROW_MAX: u32 = 2;
 const SET_ROW_MAX: u32 = 256;
 /// A locked sweep farther than this part of a cycle from its place may mix
 /// two cycles (INA3221 at 400 kHz: registers are safe within 300 µs of 840).
@@ -44,9 +46,10 @@ const MISPLACED: f64 = 0.25;
 const MEASURED_CYCLES: f64 = 1_024.0;
 /// Cycles after which a running measurement replaces the one before.
 const REPLACE_CYCLES: f64 = 64.0;
-/// Sweeps back to back may be this much farther apart than the least, and
-/// still no cycle's end can hide between them.
-const CONTIGUOUS: f64 = 1.02;
+/// Sweeps back to back may be this much farther apart than the least (a thread
+/// wakes tens of µs late). Two ends of a cycle then rarely fall between them; a
+/// cycle counted wrong so is refused by the flags once it is locked to.
+const CONTIGUOUS: f64 = 1.05;
 /// A cycle longer than this many sweeps is found by the set flags, and over
 /// this many cycles.
 const LONG_CYCLE: f64 = 1.5;
@@ -385,7 +388,7 @@ impl Pace {
             self.seek();
             self.deadline = end;
         }
-        if cycles < 1.0 {
+        if cycles < 1.0 || lock.clear_row > 1 {
             return Judgement {
                 conversion: Conversion::Stale,
                 missed: 0,
