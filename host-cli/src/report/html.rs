@@ -119,11 +119,13 @@ fn groups(analysis: &Analysis, figures: &Figures) -> Markup {
     html! {
         section #figures {
             h2 { "Figures" (word(analysis)) }
-            @if figures.groups.is_empty() { p { "No cell is in the plan: there is nothing to draw." } }
-            @if analysis.windows.is_empty() && !figures.groups.is_empty() {
-                p { "No window was measured." }
+            @if figures.groups.is_empty() {
+                p { "No cell is in the plan: there is nothing to draw." }
+            } @else if analysis.windows.is_empty() {
+                p { "No window was measured: there is nothing to draw." }
+            } @else {
+                @for group in &figures.groups { (one_group(group)) }
             }
-            @for group in &figures.groups { (one_group(group)) }
         }
     }
 }

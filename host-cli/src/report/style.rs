@@ -8,12 +8,15 @@ use super::figure::palette::COLOURS;
 
 const PAGE: &str = include_str!("page.css");
 const FIGURE: &str = include_str!("figure.css");
-/// Paper is light, and narrow: the middle drawing, two panels in a row.
-const PRINT: &str = "@page{margin:14mm}\
-    body{font-size:10pt}nav,summary{display:none}h2{break-after:avoid;margin-top:24px}\
-    figure,tr,.strip,dl.notes,pre{break-inside:avoid}.box{overflow:visible}table{font-size:6.2pt}\
-    th,td{padding:2px 3px}td.verdict,td.long{min-width:8em}.w0,.w2{display:none}.w1{display:block}\
-    .grid3{grid-template-columns:repeat(2,minmax(0,1fr))}";
+/// Paper is light, and lies on its side: the table of cells is wide.
+const PRINT: &str = "@page{size:landscape;margin:12mm}\
+    html{font-size:12px}body{font-size:8.5pt}nav,details{display:none}h2,h3{break-after:avoid}\
+    h2{margin-top:22px}figure,tr,.strip,pre,dl.notes>*{break-inside:avoid}\
+    .box{overflow:visible}table,table.cells,table.cells.wide{font-size:6.6pt}\
+    table th,table td,table.cells th,table.cells td{padding:1.5px 3px}\
+    td.verdict,td.long{min-width:0;white-space:normal}tbody th.net{position:static}\
+    .w0{display:block}.w1,.w2{display:none}\
+    .grid3{grid-template-columns:repeat(3,minmax(0,1fr))}";
 
 /// The style sheet of the page.
 pub(super) fn for_page() -> String {

@@ -22,7 +22,7 @@ pub(super) fn cells(analysis: &Analysis) -> Markup {
     let (has_sizes, has_cores) = (analysis.campaign.size.len() > 1, has_cores(analysis));
     let groups = analysis.cells.chunk_by(|a, b| a.cell.network == b.cell.network);
     let table = html! {
-        table.cells {
+        table class={ "cells" @if analysis.simulation.is_some() { " wide" } } {
             caption { span { "Cells in the order of the plan" (comma_word(analysis)) } }
             (cells_head(analysis, has_sizes, has_cores))
             @for group in groups {
@@ -74,9 +74,9 @@ fn cells_head(analysis: &Analysis, has_sizes: bool, has_cores: bool) -> Markup {
                 }
                 th.n scope="col" { "net energy" small { "mJ/image ±" } }
                 th.n scope="col" { "rate" small { "images/s" } }
-                th.n scope="col" { "mem\u{ad}ory" small { "MB" } }
+                th.n scope="col" { "memory" small { "MB" } }
                 th.n scope="col" { "MACs" small { "10⁹" } }
-                th.n scope="col" { "G-Ops" small { "paper" } }
+                th.n scope="col" { "G\u{2011}Ops" small { "paper" } }
                 th.n scope="col" { "win\u{ad}dows" small { "used" } }
                 th scope="col" { "verdict" small { "with its reasons" } }
             }
