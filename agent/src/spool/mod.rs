@@ -3,7 +3,8 @@
 //! Owns the log of each run, its recovery after any end of the agent, the
 //! boot epoch and the board's identity. Does not know what a record means,
 //! except RUN_START, RUN_END and which kinds may go first when all is full.
-//! Rules and the bugs behind them: `facts/records-and-reliability.md` §3.3.
+//! The form of this page, and the lesson to keep no ledger, are from the disk
+//! buffer of vector (`lib/vector-buffers/src/variants/disk_v2`).
 //!
 //! # Constraints
 //!
