@@ -3,13 +3,14 @@
 //! Owns the buckets: least, mean and largest power of each, and the breaks
 //! where no sample lies. Integrates nothing.
 
+use wattline_protocol::block::SampleRow;
 use wattline_protocol::units::BoardTime;
 
 use super::energy::Sensor;
 use super::error::AnalysisError;
 use super::model::{Trace, TracePoint};
 use super::rails::{ShuntCorrection, rails_of};
-use crate::recording::{Lane, Recording};
+use crate::recording::Recording;
 
 /// Buckets of a run: twice the width of a page's figure in pixels.
 const BUCKETS: u64 = 2_000;
@@ -26,13 +27,21 @@ pub(super) fn traces(
 ) -> Result<Vec<Trace>, AnalysisError> {
     let mut traces: Vec<Trace> = Vec::new();
     for lane in &recording.lanes {
-        for (index, rail, chip) in rails_of(recording, lane.epoch, corrections)? {
-            if chip.lane != lane.lane {
-                continue;
-            }
-            let sensor = Sensor::new(&rail, chip);
-            let buckets = Buckets::new(&sensor, from, to);
-            let segments = buckets.fill(lane, &sensor)?;
+        let rails = rails_of(recording, lane.epoch, corrections)?.into_iter();
+        let mut pens: Vec<(usize, Pen)> = rails
+            .filter(|(_, _, chip)| chip.lane == lane.lane)
+            .map(|(index, rail, chip)| (index, Pen::new(Sensor::new(&rail, chip), from, to)))
+            .collect();
+        let read = lane.for_each_row(from, to, |row| {
+            pens.iter_mut().for_each(|(_, pen)| pen.draw(row));
+        });
+        read.map_err(|source| AnalysisError::Samples {
+            epoch: lane.epoch,
+            lane: lane.lane,
+            source,
+        })?;
+        for (index, pen) in pens {
+            let segments = pen.finish();
             match traces.iter_mut().find(|trace| trace.rail == index) {
                 Some(trace) => trace.segments.extend(segments),
                 None => traces.push(Trace { rail: index, segments }),
@@ -43,10 +52,15 @@ pub(super) fn traces(
     Ok(traces)
 }
 
-struct Buckets {
+/// Draws one rail, row by row.
+struct Pen {
+    sensor: Sensor,
     from: BoardTime,
-    to: BoardTime,
     width_ns: u64,
+    bucket: Option<Bucket>,
+    /// Number of the bucket that was drawn last.
+    last: Option<u64>,
+    segments: Vec<Vec<TracePoint>>,
 }
 
 #[derive(Clone, Copy)]
@@ -58,51 +72,34 @@ struct Bucket {
     max_w: f64,
 }
 
-impl Buckets {
+impl Pen {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a few periods in ns"
     )]
-    fn new(sensor: &Sensor, from: BoardTime, to: BoardTime) -> Self {
+    fn new(sensor: Sensor, from: BoardTime, to: BoardTime) -> Self {
         let least_ns = (SAMPLES_MIN * sensor.period_s() * 1e9).max(1.0) as u64;
         let width_ns = (to.0.saturating_sub(from.0) / BUCKETS).max(least_ns);
-        Self { from, to, width_ns }
+        Self { sensor, from, width_ns, bucket: None, last: None, segments: Vec::new() }
     }
 
-    fn fill(&self, lane: &Lane, sensor: &Sensor) -> Result<Vec<Vec<TracePoint>>, AnalysisError> {
-        let mut segments: Vec<Vec<TracePoint>> = Vec::new();
-        let mut bucket: Option<Bucket> = None;
-        let mut last = None;
-        let read = lane.for_each_row(self.from, self.to, |row| {
-            let Some(point) = sensor.point(row) else { return };
-            let Some(after) = point.at.0.checked_sub(self.from.0) else { return };
-            let watts = sensor.power(&point).0;
-            let number = after / self.width_ns;
-            match bucket.as_mut().filter(|bucket| bucket.number == number) {
-                Some(bucket) => bucket.add(watts),
-                None => {
-                    let full = bucket.replace(Bucket::first(number, watts));
-                    self.close(full, &mut last, &mut segments);
-                }
+    fn draw(&mut self, row: &SampleRow<'_>) {
+        let Some(point) = self.sensor.point(row) else { return };
+        let Some(after) = point.at.0.checked_sub(self.from.0) else { return };
+        let watts = self.sensor.power(&point).0;
+        let number = after / self.width_ns;
+        match self.bucket.as_mut().filter(|bucket| bucket.number == number) {
+            Some(bucket) => bucket.add(watts),
+            None => {
+                let full = self.bucket.replace(Bucket::first(number, watts));
+                self.close(full);
             }
-        });
-        read.map_err(|source| AnalysisError::Samples {
-            epoch: lane.epoch,
-            lane: lane.lane,
-            source,
-        })?;
-        self.close(bucket, &mut last, &mut segments);
-        Ok(segments)
+        }
     }
 
     /// Draws a full bucket; one that does not follow the last begins anew.
-    fn close(
-        &self,
-        bucket: Option<Bucket>,
-        last: &mut Option<u64>,
-        segments: &mut Vec<Vec<TracePoint>>,
-    ) {
+    fn close(&mut self, bucket: Option<Bucket>) {
         let Some(bucket) = bucket else { return };
         let start = self.from.0.saturating_add(bucket.number.saturating_mul(self.width_ns));
         let point = TracePoint {
@@ -111,12 +108,18 @@ impl Buckets {
             mean_w: bucket.sum_w / f64::from(bucket.samples),
             max_w: bucket.max_w,
         };
-        let follows = *last == bucket.number.checked_sub(1) && last.is_some();
-        match segments.last_mut().filter(|_| follows) {
+        let follows = self.last.is_some_and(|last| last.checked_add(1) == Some(bucket.number));
+        match self.segments.last_mut().filter(|_| follows) {
             Some(segment) => segment.push(point),
-            None => segments.push(vec![point]),
+            None => self.segments.push(vec![point]),
         }
-        *last = Some(bucket.number);
+        self.last = Some(bucket.number);
+    }
+
+    fn finish(mut self) -> Vec<Vec<TracePoint>> {
+        let bucket = self.bucket.take();
+        self.close(bucket);
+        self.segments
     }
 }
 

@@ -107,13 +107,20 @@ fn check_header(path: &Path) -> Result<(), StoreError> {
         bytes => bytes,
     };
     let need = page_bytes.saturating_mul(big_endian::<4>(&header, 28));
-    // The page count holds only where the last writer kept it (same counters).
+    // The page count holds only where the last writer kept it (same counters),
+    // and pages may still wait in the write-ahead log beside the file.
     let counted = big_endian::<4>(&header, 24) == big_endian::<4>(&header, 92);
-    if counted && have < need {
+    if counted && have < need && !has_log(path) {
         let damage = Damage::Truncated { have, need };
         return Err(StoreError::Damaged { path: path.to_owned(), damage });
     }
     Ok(())
+}
+
+fn has_log(path: &Path) -> bool {
+    let mut log = path.as_os_str().to_owned();
+    log.push("-wal");
+    std::fs::metadata(log).is_ok_and(|log| log.len() > 0)
 }
 
 fn big_endian<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> u64 {

@@ -173,6 +173,34 @@ fn a_window_that_the_samples_do_not_reach_counts_its_ends_as_missing() {
     assert_eq!(integrate(&[], &sensor, t0, t0 + Nanos::from_secs(1)), None);
 }
 
+/// Holes of 5 to 50 ms at pseudo-random places under bursts of 23 ms in 80 ms.
+#[test]
+fn the_interval_holds_the_truth_where_samples_are_missing() {
+    let fine = RailScale { shunt_lsb_v: 1e-9, ..INA3221 };
+    let exact = ErrorLimits {
+        shunt_offset_v: 0.0,
+        shunt_gain: 0.0,
+        bus_offset_v: 0.0,
+        bus_gain: 0.0,
+        shunt_tolerance: 0.0,
+    };
+    let sensor = Sensor { scale: fine, limits: exact, ..ina3221() };
+    let (t0, t1) = window(1.0);
+    let all = points(&fine, 5.0, 1.0, |time| if time % 0.08 < 0.023 { 12.0 } else { 4.0 });
+    let truth = integrate(&all, &sensor, t0, t1).unwrap().joules;
+    let covered = (0..200_i64).filter(|hole| {
+        let from = t0 + Nanos::from_micros(3_967 * hole + 50_000);
+        let to = from + Nanos::from_micros(5_000 + hole * 7_919 % 45_000);
+        let mut points = all.clone();
+        points.retain(|point| point.at < from || point.at > to);
+        let holed = integrate(&points, &sensor, t0, t1).unwrap();
+        let error = (holed.joules - truth).abs();
+        error <= holed.gross(&sensor).expanded().0
+    });
+    let covered = covered.count();
+    assert!(covered >= 190, "{covered} of 200");
+}
+
 #[test]
 fn twice_the_shunt_is_half_the_energy() {
     let (t0, t1) = window(1.0);
