@@ -58,6 +58,11 @@ const UNCHANGED: Way = Way {
     fold: false,
     fused: false,
 };
+/// As an inference is run where nothing else is asked for.
+const FOLDED_AND_FUSED: Way = Way {
+    fold: true,
+    fused: true,
+};
 const WAYS: [Way; 4] = [
     UNCHANGED,
     Way {
@@ -161,18 +166,7 @@ fn small_images_give_pytorchs_output_in_every_way_of_planning() {
 #[test]
 fn a_second_seed_gives_pytorchs_output_too() {
     for (network, size) in SMALL {
-        assert_reached(
-            network,
-            7,
-            size,
-            &[
-                UNCHANGED,
-                Way {
-                    fold: true,
-                    fused: true,
-                },
-            ],
-        );
+        assert_reached(network, 7, size, &[FOLDED_AND_FUSED]);
     }
 }
 

@@ -90,25 +90,24 @@ fn assert_same(what: &str, nodes: Vec<Node>) {
     assert!(plain.iter().all(|value| value.is_finite()), "{what}");
 }
 
-#[test]
-fn convolutions_of_every_geometry_agree() {
+/// Kernels that are oblong, strided, padded and spread in every mixture.
+fn dense() -> [Conv2d; 10] {
     let plain = conv(7);
-    for conv in [
+    let point = Conv2d {
+        kernel: [1, 1],
+        padding: [0, 0],
+        ..plain
+    };
+    [
         plain,
+        point,
         Conv2d {
             out_channels: 33,
             ..plain
         },
         Conv2d {
-            kernel: [1, 1],
-            padding: [0, 0],
-            ..plain
-        },
-        Conv2d {
-            kernel: [1, 1],
-            padding: [0, 0],
             stride: [2, 2],
-            ..plain
+            ..point
         },
         Conv2d {
             kernel: [1, 7],
@@ -132,40 +131,8 @@ fn convolutions_of_every_geometry_agree() {
             ..plain
         },
         Conv2d {
-            stride: [3, 1],
-            padding: [0, 2],
-            ..plain
-        },
-        Conv2d {
             dilation: 4,
             padding: [4, 4],
-            ..plain
-        },
-        Conv2d {
-            groups: 2,
-            out_channels: 46,
-            ..plain
-        },
-        Conv2d {
-            groups: 5,
-            out_channels: 5,
-            ..plain
-        },
-        Conv2d {
-            groups: 10,
-            out_channels: 10,
-            ..plain
-        },
-        Conv2d {
-            groups: 10,
-            out_channels: 20,
-            ..plain
-        },
-        Conv2d {
-            groups: 10,
-            out_channels: 10,
-            kernel: [5, 3],
-            stride: [2, 1],
             ..plain
         },
         Conv2d {
@@ -173,11 +140,64 @@ fn convolutions_of_every_geometry_agree() {
             padding: [0, 0],
             ..plain
         },
-    ] {
+    ]
+}
+
+/// Two and more groups, down to one filter per channel.
+fn grouped() -> [Conv2d; 5] {
+    let each = Conv2d {
+        groups: 10,
+        ..conv(10)
+    };
+    [
+        Conv2d {
+            groups: 2,
+            ..conv(46)
+        },
+        Conv2d {
+            groups: 5,
+            ..conv(5)
+        },
+        each,
+        Conv2d {
+            out_channels: 20,
+            ..each
+        },
+        Conv2d {
+            kernel: [5, 3],
+            stride: [2, 1],
+            ..each
+        },
+    ]
+}
+
+#[test]
+fn convolutions_of_every_geometry_agree() {
+    for conv in dense().into_iter().chain(grouped()) {
         assert_same(
             &format!("{conv:?}"),
             vec![node("conv", Op::Conv2d(conv), &["input"])],
         );
+    }
+}
+
+#[test]
+fn convolutions_of_few_channels_agree() {
+    for conv in dense() {
+        let first = Conv2d {
+            kernel: [1, 1],
+            padding: [0, 0],
+            ..self::conv(3)
+        };
+        let second = Conv2d {
+            in_channels: 3,
+            ..conv
+        };
+        let nodes = vec![
+            node("first", Op::Conv2d(first), &["input"]),
+            node("second", Op::Conv2d(second), &["first"]),
+        ];
+        assert_same(&format!("{second:?}"), nodes);
     }
 }
 

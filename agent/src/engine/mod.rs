@@ -17,6 +17,7 @@ mod own;
 mod plain;
 mod plain_network;
 mod plan;
+mod planner;
 mod pool;
 mod target;
 

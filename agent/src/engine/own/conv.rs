@@ -10,7 +10,7 @@ use crate::network::Conv2d;
 
 use super::super::plan::Activation;
 use super::elementwise::apply_after;
-use super::pack::{Ending, KernelDims, Packed};
+use super::pack::{Ending, KernelDims, Packed, panel_width};
 use super::tile::{Block, PADDING};
 
 /// Below this many input channels a group's rows are gathered first: the inner
@@ -64,6 +64,7 @@ impl OwnConv {
             outputs,
             channels,
             positions,
+            width: panel_width(),
         };
         let packed = Packed::new(dims, weights, bias, activation);
         let row = if gathers(&conv) {
@@ -152,22 +153,23 @@ impl OwnConv {
         let (first_column, end) = self.columns(&panels);
         let stride = end - first_column;
         let rows = out.len() / stride;
-        let offsets = self.offsets(first_row, rows);
         let gathered;
-        let own_offsets: Vec<usize>;
-        let positions = self.conv.kernel[0] * self.conv.kernel[1];
         let (input, offsets, positions) = if gathers(&self.conv) {
-            gathered = self.gather(call.input, &offsets, rows);
-            own_offsets = (0..rows).map(|row| row * self.packed.depth).collect();
-            (gathered.as_slice(), own_offsets.as_slice(), 1)
+            gathered = self.gather(call.input, first_row, rows);
+            (
+                gathered.as_slice(),
+                (0..rows).map(|row| row * self.packed.depth).collect(),
+                1,
+            )
         } else {
-            (call.input, offsets.as_slice(), positions)
+            let [kh, kw] = self.conv.kernel;
+            (call.input, self.offsets(first_row, rows), kh * kw)
         };
         Arch::new().dispatch(Block {
             packed: &self.packed,
             input,
             zeros: &self.zeros,
-            offsets,
+            offsets: &offsets,
             positions,
             first_row,
             rows,
@@ -212,20 +214,42 @@ impl OwnConv {
         offsets
     }
 
-    /// The rows of products side by side.
-    fn gather(&self, input: &[f32], offsets: &[usize], rows: usize) -> Vec<f32> {
-        let channels = self.conv.in_channels;
+    /// The rows of products side by side, zeros for padding.
+    fn gather(&self, input: &[f32], first_row: usize, rows: usize) -> Vec<f32> {
+        let Conv2d {
+            kernel,
+            stride,
+            padding,
+            in_channels: channels,
+            ..
+        } = self.conv;
+        let ([height, width], [out_h, out_w]) = (self.frame.input, self.frame.output);
         let mut gathered = vec![0.0; rows * self.packed.depth];
-        for (to, from) in gathered.chunks_exact_mut(channels).zip(offsets) {
-            if *from != PADDING {
-                to.copy_from_slice(&input[*from..*from + channels]);
+        let line = kernel[1] * channels;
+        for (row, to) in (first_row..).zip(gathered.chunks_exact_mut(self.packed.depth)) {
+            let (image, pixel) = (row / (out_h * out_w), row % (out_h * out_w));
+            let (top, left) = (pixel / out_w * stride[0], pixel % out_w * stride[1]);
+            // Columns of the kernel that lie inside of the image.
+            let first = padding[1].saturating_sub(left).min(kernel[1]);
+            let last = (width + padding[1])
+                .saturating_sub(left)
+                .clamp(first, kernel[1]);
+            for (ky, to) in to.chunks_exact_mut(line).enumerate() {
+                let y = (top + ky).checked_sub(padding[0]).filter(|y| *y < height);
+                let Some(y) = y.filter(|_| first < last) else {
+                    continue;
+                };
+                let from = ((image * height + y) * width + left + first - padding[1]) * channels;
+                let count = (last - first) * channels;
+                to[first * channels..][..count].copy_from_slice(&input[from..from + count]);
             }
         }
         gathered
     }
 }
 
-/// Whether rows are gathered: few input channels, all in one group.
+/// Whether rows are gathered: few input channels, all in one group, a line of
+/// the kernel in one piece.
 fn gathers(conv: &Conv2d) -> bool {
-    conv.groups == 1 && conv.in_channels < GATHER_BELOW
+    conv.groups == 1 && conv.dilation == 1 && conv.in_channels < GATHER_BELOW
 }

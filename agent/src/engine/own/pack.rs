@@ -73,6 +73,8 @@ pub(super) struct KernelDims {
     pub(super) outputs: usize,
     pub(super) channels: usize,
     pub(super) positions: usize,
+    /// Output channels per panel; see [`panel_width`].
+    pub(super) width: usize,
 }
 
 impl Packed {
@@ -87,8 +89,9 @@ impl Packed {
             outputs,
             channels,
             positions,
+            width,
         } = dims;
-        let (depth, width) = (positions * channels, panel_width());
+        let depth = positions * channels;
         let panels = groups * outputs.div_ceil(width);
         let mut packed = vec![0.0; panels * depth * width];
         for (output, kernel) in weights.chunks_exact(depth).enumerate() {

@@ -193,3 +193,113 @@ fn finish<S: Simd>(
         simd.partial_store_f32s(&mut out[first..last], y);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pulp::{Scalar, Scalar128b, Scalar256b, Scalar512b};
+
+    use super::super::super::plan::Activation;
+    use super::super::pack::KernelDims;
+    use super::*;
+    use crate::network::hashed_values;
+
+    const ROWS: usize = 23;
+    const CHANNELS: usize = 13;
+    const OUTPUTS: usize = 37;
+    const POSITIONS: usize = 2;
+
+    /// Rows of two positions each; the second of each third row is padding.
+    fn offsets() -> Vec<usize> {
+        let second = |row: usize| {
+            if row.is_multiple_of(3) {
+                PADDING
+            } else {
+                (ROWS - row) * CHANNELS
+            }
+        };
+        (0..ROWS)
+            .flat_map(|row| [row * CHANNELS, second(row)])
+            .collect()
+    }
+
+    /// The same in f64 and in the order of the formula.
+    fn expected(weights: &[f32], bias: &[f32], input: &[f32]) -> Vec<f64> {
+        let offsets = offsets();
+        let mut sums = Vec::new();
+        for row in 0..ROWS {
+            for output in 0..OUTPUTS {
+                let mut sum = f64::from(bias[output]);
+                for position in 0..POSITIONS {
+                    let offset = offsets[row * POSITIONS + position];
+                    for channel in 0..CHANNELS {
+                        let weight = weights[(output * CHANNELS + channel) * POSITIONS + position];
+                        if offset != PADDING {
+                            sum += f64::from(input[offset + channel]) * f64::from(weight);
+                        }
+                    }
+                }
+                sums.push(sum.max(0.0));
+            }
+        }
+        sums
+    }
+
+    fn with<S: Simd>(simd: S) -> Vec<f32> {
+        let (weights, bias, input) = numbers();
+        let width = VECTORS * S::F32_LANES;
+        let (outputs, channels, positions) = (OUTPUTS, CHANNELS, POSITIONS);
+        let dims = KernelDims {
+            groups: 1,
+            outputs,
+            channels,
+            positions,
+            width,
+        };
+        let packed = Packed::new(dims, &weights, Some(&bias), &Activation::Relu);
+        let mut out = vec![f32::NAN; ROWS * OUTPUTS];
+        simd.vectorize(Block {
+            packed: &packed,
+            input: &input,
+            zeros: &[0.0; CHANNELS],
+            offsets: &offsets(),
+            positions,
+            first_row: 0,
+            rows: ROWS,
+            panels: 0..packed.panels(),
+            residual: None,
+            out: &mut out,
+            stride: OUTPUTS,
+            first_column: 0,
+        });
+        out
+    }
+
+    fn numbers() -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        let values = |key: &str, count: usize| hashed_values(key, 1, count, -1.0, 1.0);
+        let weights = values("weights", OUTPUTS * CHANNELS * POSITIONS);
+        (
+            weights,
+            values("bias", OUTPUTS),
+            values("input", (ROWS + 1) * CHANNELS),
+        )
+    }
+
+    #[test]
+    fn vectors_of_every_width_give_the_sums_of_the_formula() {
+        let (weights, bias, input) = numbers();
+        let expected = expected(&weights, &bias, &input);
+        for found in [
+            with(Scalar),
+            with(Scalar128b),
+            with(Scalar256b),
+            with(Scalar512b),
+        ] {
+            for (found, expected) in found.iter().zip(&expected) {
+                assert!(
+                    (f64::from(*found) - expected).abs() < 1e-5,
+                    "{found} {expected}"
+                );
+            }
+        }
+    }
+}

@@ -170,7 +170,9 @@ impl OwnPool {
 )]
 fn divide(values: &mut [f32], count: usize) {
     let factor = 1.0 / count as f32;
-    values.iter_mut().for_each(|value| *value *= factor);
+    for value in values {
+        *value *= factor;
+    }
 }
 
 /// Windows at equal steps, cut to the image. Where padding counts, the divisor
