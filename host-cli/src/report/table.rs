@@ -37,9 +37,11 @@ pub(super) fn cells(analysis: &Analysis) -> Markup {
             }
         }
     };
+    let of_windows = analysis.windows.iter().map(|window| &window.judgement);
+    let judgements = analysis.cells.iter().map(|cell| &cell.judgement).chain(of_windows);
     html! {
         (boxed("Cells", &table))
-        (code_legend(analysis.cells.iter().map(|cell| &cell.judgement)))
+        (code_legend(judgements))
     }
 }
 

@@ -1,10 +1,11 @@
 //! Tests of the report as a whole: what stands in the page and in the files.
 
 use wattline_protocol::campaign_spec::{Mode, Precision};
+use wattline_protocol::record::FailureCause;
 
 use super::figure::Figures;
 use super::{example, render, write};
-use crate::analysis::model::Analysis;
+use crate::analysis::model::{Analysis, Uncertain};
 
 /// Names that a hostile board could give a rail.
 const HOSTILE: &str = "<script>alert('&')</script>\"\u{7}";
@@ -175,6 +176,16 @@ fn a_run_without_a_window_says_so_and_draws_no_empty_axis() {
     nothing.failed.clear();
     nothing.rails.clear();
     elements(&render(&nothing));
+}
+
+#[test]
+fn a_figure_says_what_it_does_not_draw() {
+    let mut analysis = example::build(&["enet", "vgg16"], &[1, 2], Mode::Full);
+    analysis.cells[0].mj_per_image_net = Some(Uncertain { value: -0.2, expanded: 0.5 });
+    example::fail(&mut analysis, 3, FailureCause::Engine);
+    let page = render(&analysis);
+    assert!(page.contains("1 of 4 cells have no figure. Not drawn: 1 at or below zero."));
+    assert!(page.contains("−0.20"));
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub(super) fn figure(
             facet.networks().join(", ")
         ),
         title,
-        note: measure.note().into(),
+        note: sweep::note(facet, measure),
         widths: &[panel::WIDTH],
         legend: Vec::new(),
         csv: sweep::table(analysis, facet, measure),

@@ -40,7 +40,7 @@ pub(super) fn figure(
             facet.networks().join(", ")
         ),
         title,
-        note: measure.note().into(),
+        note: note(facet, measure),
         widths: &[panel::WIDTH],
         legend: entries(facet, looks),
         csv: table(analysis, facet, measure),
@@ -71,6 +71,21 @@ pub(super) fn measured_axis(facet: &Facet<'_>, measure: Measure) -> Axis {
     }
     let scale = if measure.is_logarithmic() { Scale::log(&values) } else { Scale::linear(&values) };
     Axis { ticks: scale.ticks(), scale, label: measure.label().into() }
+}
+
+/// What a reader must know beside the title: what is drawn, and what is not.
+pub(super) fn note(facet: &Facet<'_>, measure: Measure) -> String {
+    let mut note = measure.note().to_owned();
+    let absent = facet.cells.iter().filter(|cell| measure.of(cell).is_none()).count();
+    if absent > 0 {
+        note.push_str(&format!(" {absent} of {} cells have no figure.", facet.cells.len()));
+    }
+    let values = facet.cells.iter().flat_map(|cell| [measure.of(cell), measure.net_of(cell)]);
+    let hidden = values.flatten().filter(|number| number.value <= 0.0).count();
+    if measure.is_logarithmic() && hidden > 0 {
+        note.push_str(&format!(" Not drawn: {hidden} at or below zero."));
+    }
+    note
 }
 
 /// The numbers of `measure`, a row a cell.
