@@ -9,7 +9,7 @@ use candle_core::{DType, Device, Tensor};
 use crate::network::{Graph, Weights};
 
 use super::error::EngineError;
-use super::own::{self, OwnNetwork};
+use super::own::OwnNetwork;
 use super::plain::Place;
 use super::plain_network::PlainNetwork;
 use super::plan::{Plan, PlanOptions, Step};
@@ -102,7 +102,7 @@ impl CandleExecutor {
             .iter()
             .map(|step| describe(step, options.batch))
             .collect();
-        let ours = own::BUILT && device.is_cpu() && element == DType::F32;
+        let ours = device.is_cpu() && element == DType::F32;
         let network = if options.fused && ours {
             let made =
                 OwnNetwork::new(plan, options.batch).map_err(|source| EngineError::Transfer {

@@ -4,15 +4,8 @@
 //! the executor over candle's CPU and CUDA devices. Reads no clock: whoever
 //! wants times passes a callback and stamps there. Knows no rails, no records.
 
-// Until the manifest has the feature (and with it rayon and pulp).
-#![allow(unexpected_cfgs)]
-
 mod error;
 mod executor;
-#[cfg(feature = "own-kernels")]
-mod own;
-#[cfg(not(feature = "own-kernels"))]
-#[path = "no_own.rs"]
 mod own;
 mod plain;
 mod plain_network;

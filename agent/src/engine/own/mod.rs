@@ -20,6 +20,3 @@ mod tile;
 mod window;
 
 pub(super) use network::OwnNetwork;
-
-/// Whether this build has our own kernels.
-pub(super) const BUILT: bool = true;
