@@ -5,6 +5,7 @@
 //! Theory: `docs/method.md`.
 
 mod absence;
+mod axis;
 mod baseline;
 mod cells;
 pub mod energy;
@@ -21,8 +22,8 @@ mod window;
 use std::collections::BTreeMap;
 
 use wattline_protocol::record::SamplerReport;
-use wattline_protocol::units::BoardTime;
 
+use self::axis::Axis;
 use self::model::Analysis;
 use self::window::Windows;
 use crate::recording::Recording;
@@ -51,7 +52,8 @@ pub fn analyse(
     let outcome = recording.run_ends.last().map(|end| end.record.outcome);
     let cells = cells::cells(recording, &windows, &failed, outcome);
     let started = start.clock.monotonic;
-    let ended = ended(recording).unwrap_or(started);
+    let axis = Axis::of(recording);
+    let ended = axis.ended(recording).unwrap_or(started);
     Ok(Analysis {
         run: start.run.clone(),
         board: start.board.clone(),
@@ -72,18 +74,9 @@ pub fn analyse(
         baselines: idles.into_iter().map(|idle| idle.result).collect(),
         failed,
         absences: absence::absences(recording),
-        traces: trace::traces(recording, corrections, started, ended)?,
+        traces: trace::traces(recording, corrections, &axis, (started, ended))?,
         clock_bound_ns: clock_bound_ns(recording),
     })
-}
-
-/// Board time of the last thing that is recorded.
-fn ended(recording: &Recording) -> Option<BoardTime> {
-    let rows = recording.lanes.iter().filter_map(|lane| Some((lane.epoch, lane.span()?.1)));
-    let windows = recording.windows.iter().map(|close| (close.epoch, close.record.t1));
-    let phases = recording.phases.iter().map(|mark| (mark.epoch, mark.record.at));
-    let ends = recording.run_ends.iter().map(|end| (end.epoch, end.record.at));
-    rows.chain(windows).chain(phases).chain(ends).max().map(|(_, at)| at)
 }
 
 /// One report a chip: those of several epochs are added.

@@ -2,6 +2,7 @@
 
 use wattline_protocol::campaign_spec::Mode;
 use wattline_protocol::record::{FailureCause, TrialEnd, TrialOutcome, WarmUp};
+use wattline_protocol::units::BoardTime;
 
 use super::model::{Reason, Term, Verdict};
 use super::*;

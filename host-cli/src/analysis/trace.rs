@@ -4,8 +4,9 @@
 //! where no sample lies. Integrates nothing.
 
 use wattline_protocol::block::SampleRow;
-use wattline_protocol::units::BoardTime;
+use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::axis::Axis;
 use super::energy::Sensor;
 use super::error::AnalysisError;
 use super::model::{Trace, TracePoint};
@@ -18,21 +19,24 @@ const BUCKETS: u64 = 2_000;
 /// a gap and not a short bucket.
 const SAMPLES_MIN: f64 = 4.0;
 
-/// Traces of all rails from `from` to `to`; epochs follow one another.
+/// Traces of all rails from `from` to `to` on the axis of the run.
 pub(super) fn traces(
     recording: &Recording,
     corrections: &[ShuntCorrection],
-    from: BoardTime,
-    to: BoardTime,
+    axis: &Axis,
+    (from, to): (BoardTime, BoardTime),
 ) -> Result<Vec<Trace>, AnalysisError> {
     let mut traces: Vec<Trace> = Vec::new();
     for lane in &recording.lanes {
+        let shift = axis.shift(lane.epoch);
         let rails = rails_of(recording, lane.epoch, corrections)?.into_iter();
         let mut pens: Vec<(usize, Pen)> = rails
             .filter(|(_, _, chip)| chip.lane == lane.lane)
-            .map(|(index, rail, chip)| (index, Pen::new(Sensor::new(&rail, chip), from, to)))
+            .map(|(index, rail, chip)| {
+                (index, Pen::new(Sensor::new(&rail, chip), from - shift, to - shift))
+            })
             .collect();
-        let read = lane.for_each_row(from, to, |row| {
+        let read = lane.for_each_row(from - shift, to - shift, |row| {
             pens.iter_mut().for_each(|(_, pen)| pen.draw(row));
         });
         read.map_err(|source| AnalysisError::Samples {
@@ -41,7 +45,7 @@ pub(super) fn traces(
             source,
         })?;
         for (index, pen) in pens {
-            let segments = pen.finish();
+            let segments = pen.finish(shift);
             match traces.iter_mut().find(|trace| trace.rail == index) {
                 Some(trace) => trace.segments.extend(segments),
                 None => traces.push(Trace { rail: index, segments }),
@@ -116,9 +120,12 @@ impl Pen {
         self.last = Some(bucket.number);
     }
 
-    fn finish(mut self) -> Vec<Vec<TracePoint>> {
+    fn finish(mut self, shift: Nanos) -> Vec<Vec<TracePoint>> {
         let bucket = self.bucket.take();
         self.close(bucket);
+        for point in self.segments.iter_mut().flatten() {
+            point.at = point.at + shift;
+        }
         self.segments
     }
 }
@@ -147,7 +154,7 @@ mod tests {
         let night = Synthetic { lost: (2 * second, 3 * second), ..Synthetic::default() };
         let recording = night.recording();
         let (from, to) = recording.lane(1, 1).unwrap().span().unwrap();
-        let traces = traces(&recording, &[], from, to).unwrap();
+        let traces = traces(&recording, &[], &Axis::default(), (from, to)).unwrap();
         assert_eq!(traces.iter().map(|trace| trace.rail).collect::<Vec<_>>(), [0, 1]);
         let segments = &traces[0].segments;
         assert_eq!(segments.len(), 2);
@@ -160,7 +167,7 @@ mod tests {
     fn a_bucket_holds_least_mean_and_largest() {
         let recording = Synthetic::default().recording();
         let (from, to) = recording.lane(1, 1).unwrap().span().unwrap();
-        let trace = traces(&recording, &[], from, to).unwrap().remove(0);
+        let trace = traces(&recording, &[], &Axis::default(), (from, to)).unwrap().remove(0);
         let points: Vec<_> = trace.segments.concat();
         assert!(points.iter().all(|p| p.min_w <= p.mean_w && p.mean_w <= p.max_w));
         let top = points.iter().map(|point| point.max_w).fold(0.0, f64::max);
