@@ -154,6 +154,8 @@ pub fn load_weights(graph: &Graph, source: &WeightsSource) -> Result<Weights, We
 pub fn infer(request: &InferRequest) -> Result<(), InferError> {
     let graph = network::by_id(&request.network)?;
     let size = request.size.unwrap_or(graph.input.size);
+    // Before anything is read or made: a size that cannot be costs nothing.
+    graph.shapes(size).map_err(EngineError::from)?;
     let options = Options {
         batch: request.batch,
         size,

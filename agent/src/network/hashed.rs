@@ -65,6 +65,9 @@ pub fn hashed_input(seed: u64, batch: usize, channels: usize, size: usize) -> Ve
     let patches = batch * channels * PATCHES * PATCHES;
     let coarse = hashed_values("coarse", seed, patches, -2.0, 2.0);
     let mut image = hashed_values("input", seed, batch * channels * size * size, -0.5, 0.5);
+    if image.is_empty() {
+        return image;
+    }
     for (plane, pixels) in image.chunks_exact_mut(size * size).enumerate() {
         for (row, line) in pixels.chunks_exact_mut(size).enumerate() {
             let first = (plane * PATCHES + row * PATCHES / size) * PATCHES;
