@@ -20,9 +20,9 @@ use thiserror::Error;
 use wattline_protocol::block::{BlockCodec, BlockError};
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Identity};
 use wattline_protocol::record::{
-    BoardState, ClockSnapshot, EpochEnd, Gap, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan,
-    Record, RecordError, RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost, TrialEnd,
-    TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
+    BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, InferenceSpans, LayerSpans, Notice,
+    PhaseMark, Plan, Record, RecordError, RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost,
+    TrialEnd, TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{ClockExchange, Store, StoreError, TeeFrames};
@@ -144,7 +144,23 @@ impl Recording {
         store.for_each_frame(|frame| builder.push(frame))?;
         let mut recording = builder.finish();
         recording.clock_exchanges = store.clock_exchanges()?;
+        recording.add_noted_gaps(&store.gaps()?);
         Ok(recording)
+    }
+
+    /// Gaps that the board told beside its frames: damage of its spool.
+    fn add_noted_gaps(&mut self, gaps: &[(u32, u32, u64, u64)]) {
+        for &(epoch, stream, from, to) in gaps {
+            let known = self.gaps.iter().any(|gap| {
+                let gap = &gap.record;
+                (gap.epoch, gap.stream, gap.from, gap.to) == (epoch, stream, from, to)
+            });
+            if !known {
+                let reason = GapReason::DamagedFrame;
+                let record = Gap { epoch, stream, from, to, reason };
+                self.gaps.push(InEpoch { epoch, record });
+            }
+        }
     }
 
     /// Reads the frames of a tee file.
@@ -241,9 +257,6 @@ impl RecordingBuilder {
     }
 
     fn keep(&mut self, epoch: u32, record: Record) {
-        fn put<T>(list: &mut Records<T>, epoch: u32, record: T) {
-            list.push(InEpoch { epoch, record });
-        }
         let to = &mut self.recording;
         match record {
             Record::RunStart(record) => put(&mut to.starts, epoch, record),
@@ -268,4 +281,8 @@ impl RecordingBuilder {
             Record::Unknown { .. } => to.unknown = to.unknown.saturating_add(1),
         }
     }
+}
+
+fn put<T>(list: &mut Records<T>, epoch: u32, record: T) {
+    list.push(InEpoch { epoch, record });
 }

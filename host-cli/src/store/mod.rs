@@ -128,6 +128,33 @@ impl Store {
         Ok(appended)
     }
 
+    /// Notes a gap that the board found in its spool while sending: it is no
+    /// frame of the board, but the stream goes on behind it.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn note_gap(&mut self, gap: &Gap) -> Result<(), StoreError> {
+        let failed = |error| StoreError::from_sqlite(&self.path, error);
+        let transaction = self
+            .connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let mut batch = Batch { path: &self.path, transaction, touched: BTreeMap::new() };
+        batch.take_gap(*gap)?;
+        batch.commit().map(drop)
+    }
+
+    /// Gaps that are known, by frame or by note: epoch, stream, first absent
+    /// number, first present one.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] about the file.
+    pub fn gaps(&self) -> Result<Vec<(u32, u32, u64, u64)>, StoreError> {
+        self.collect("SELECT epoch, stream, first, next FROM gaps ORDER BY 1, 2, 3", |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        })
+    }
+
     /// Watermarks of all streams, in order of (epoch, stream).
     ///
     /// # Errors

@@ -97,6 +97,19 @@ fn a_gap_that_begins_below_what_the_host_holds_covers_the_rest() {
 }
 
 #[test]
+fn a_gap_told_beside_the_frames_lets_the_stream_go_on_and_is_kept() {
+    let (_folder, path) = recording(2);
+    let mut store = Store::open_for_append(&path).unwrap();
+    let gap = Gap { epoch: 1, stream: 256, from: 2, to: 6, reason: GapReason::DamagedFrame };
+    store.note_gap(&gap).unwrap();
+    let done = append(&mut store, &[notice(256, 6)]).unwrap();
+    assert_eq!(done.watermarks, [StreamEnd { epoch: 1, stream: 256, next: 7 }]);
+    assert_eq!(store.gaps().unwrap(), [(1, 256, 2, 6)]);
+    let read = crate::recording::Recording::from_store(&store).unwrap();
+    assert_eq!(read.gaps.iter().map(|gap| gap.record).collect::<Vec<_>>(), [gap]);
+}
+
+#[test]
 fn an_append_that_was_cut_before_its_commit_left_nothing() {
     let (_folder, path) = recording(2);
     let mut store = Store::open_for_append(&path).unwrap();
