@@ -13,7 +13,9 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError};
 use thiserror::Error;
 
-use crate::engine::{CandleExecutor, EngineError, Options, Precision, Processor, Spans};
+use crate::engine::{
+    CandleExecutor, EngineError, Options, Precision, Processor, Spans, check_batch,
+};
 use crate::network::{
     self, Graph, UnknownNetwork, Weights, WeightsError, hashed_input, read_tensor,
 };
@@ -154,7 +156,8 @@ pub fn load_weights(graph: &Graph, source: &WeightsSource) -> Result<Weights, We
 pub fn infer(request: &InferRequest) -> Result<(), InferError> {
     let graph = network::by_id(&request.network)?;
     let size = request.size.unwrap_or(graph.input.size);
-    // Before anything is read or made: a size that cannot be costs nothing.
+    // Before anything is read or made: what cannot be costs nothing.
+    check_batch(request.batch)?;
     graph.shapes(size).map_err(EngineError::from)?;
     let options = Options {
         batch: request.batch,

@@ -37,9 +37,14 @@ pub enum EngineError {
         /// candle's word.
         source: candle_core::Error,
     },
-    /// A batch of no images.
-    #[error("batch 0: at least one image is needed")]
-    EmptyBatch,
+    /// No image at all, or more than a batch may hold.
+    #[error("batch {batch}: expected 1 to {limit} images")]
+    BatchSize {
+        /// What was asked for.
+        batch: usize,
+        /// The bound.
+        limit: usize,
+    },
     /// The input is not what the plan was made for.
     #[error("input: shape {found:?}, the plan is for {expected:?}")]
     InputShape {

@@ -15,6 +15,24 @@ use super::plain_network::PlainNetwork;
 use super::plan::{Plan, PlanOptions, Step};
 use super::target::{self, Precision, Processor};
 
+/// Images of one batch: 64 times the largest of the paper, and small enough
+/// that no product of sizes leaves 64 bits.
+const BATCH_MAX: usize = 4096;
+
+/// Refuses batches of no image and of more than can be meant.
+///
+/// # Errors
+/// [`EngineError::BatchSize`].
+pub fn check_batch(batch: usize) -> Result<(), EngineError> {
+    if (1..=BATCH_MAX).contains(&batch) {
+        return Ok(());
+    }
+    Err(EngineError::BatchSize {
+        batch,
+        limit: BATCH_MAX,
+    })
+}
+
 /// How a network is to be executed. All of it is part of a trial's identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -86,9 +104,7 @@ impl CandleExecutor {
         weights: Weights,
         options: Options,
     ) -> Result<CandleExecutor, EngineError> {
-        if options.batch == 0 {
-            return Err(EngineError::EmptyBatch);
-        }
+        check_batch(options.batch)?;
         let device = target::open(options.processor, options.precision)?;
         let element = options.precision.element();
         let passes = PlanOptions {

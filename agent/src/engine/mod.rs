@@ -15,6 +15,6 @@ mod pool;
 mod target;
 
 pub use error::EngineError;
-pub use executor::{CandleExecutor, Options, PlannedLayer, Spans};
+pub use executor::{CandleExecutor, Options, PlannedLayer, Spans, check_batch};
 pub use plan::{Activation, Plan, PlanOptions, Step, StepOp, Value};
 pub use target::{Precision, Processor, TargetError};
