@@ -37,9 +37,12 @@ pub enum EngineError {
         /// candle's word.
         source: candle_core::Error,
     },
-    /// No image at all, or more than a batch may hold.
-    #[error("batch {batch}: expected 1 to {limit} images")]
-    BatchSize {
+    /// A batch of no images.
+    #[error("batch 0: at least one image is needed")]
+    EmptyBatch,
+    /// More images than a batch may hold.
+    #[error("batch {batch}: at most {limit} images")]
+    BatchTooLarge {
         /// What was asked for.
         batch: usize,
         /// The bound.

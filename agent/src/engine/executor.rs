@@ -22,15 +22,16 @@ const BATCH_MAX: usize = 4096;
 /// Refuses batches of no image and of more than can be meant.
 ///
 /// # Errors
-/// [`EngineError::BatchSize`].
+/// [`EngineError::EmptyBatch`] and [`EngineError::BatchTooLarge`].
 pub fn check_batch(batch: usize) -> Result<(), EngineError> {
-    if (1..=BATCH_MAX).contains(&batch) {
-        return Ok(());
+    match batch {
+        0 => Err(EngineError::EmptyBatch),
+        1..=BATCH_MAX => Ok(()),
+        _ => Err(EngineError::BatchTooLarge {
+            batch,
+            limit: BATCH_MAX,
+        }),
     }
-    Err(EngineError::BatchSize {
-        batch,
-        limit: BATCH_MAX,
-    })
 }
 
 /// How a network is to be executed. All of it is part of a trial's identity.
