@@ -1,1 +1,21 @@
-//! agent
+//! Wattline on the board: samples power rails, runs networks, keeps records.
+//!
+//! Owns everything that touches the board. Two kinds of process come out of
+//! it: the sampler (`serve`), which owns I²C, recorder, spool and socket, and
+//! the runner, which owns candle. `ARCHITECTURE.md` has the map.
+
+pub mod args;
+pub mod board;
+pub mod campaign;
+pub mod clock;
+pub mod command;
+pub mod engine;
+pub mod infer;
+pub mod network;
+pub mod power;
+pub mod realtime;
+pub mod recorder;
+pub mod runner;
+pub mod sampling;
+pub mod server;
+pub mod spool;

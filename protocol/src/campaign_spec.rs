@@ -38,6 +38,9 @@ pub const QUICK_IDLE_S: f64 = 3.0;
 /// Batches with `--quick`.
 pub const QUICK_BATCHES: [u32; 2] = [1, 4];
 
+/// Networks a campaign measures unless told otherwise.
+pub const NETWORKS_DEFAULT: [&str; 4] = ["alexnet", "enet", "resnet18", "resnet50"];
+
 /// Arithmetic of a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -251,7 +254,9 @@ impl CampaignFile {
         let batches =
             if quick { QUICK_BATCHES.to_vec() } else { vec![1, 2, 4, 8, 16, 32, 64] };
         let spec = CampaignSpec {
-            networks: self.networks.unwrap_or_default(),
+            networks: self
+                .networks
+                .unwrap_or_else(|| NETWORKS_DEFAULT.map(str::to_owned).to_vec()),
             batch: self.batch.unwrap_or(batches),
             precision: self
                 .precision
@@ -353,6 +358,30 @@ impl CampaignSpec {
             return Err(SpecError::TooManyCells { cells });
         }
         Ok(())
+    }
+
+    /// The campaign as a file that starts it again: defaults filled in.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let file = CampaignFile {
+            networks: Some(self.networks.clone()),
+            batch: Some(self.batch.clone()),
+            precision: Some(self.precision.iter().map(|p| p.name().to_owned()).collect()),
+            device: Some(self.device.clone()),
+            size: (!self.size.is_empty()).then(|| self.size.clone()),
+            threads: Some(self.threads.clone()),
+            cores: Some(self.cores.clone()),
+            windows: Some(self.windows),
+            window_s_min: Some(self.window_s_min),
+            seed: Some(self.seed),
+            weights: Some(self.weights.clone()),
+        };
+        let head = match self.mode {
+            Mode::Quick => "# Started with --quick.\n",
+            Mode::Full => "",
+        };
+        // These types have no value that TOML cannot hold.
+        format!("{head}{}", toml::to_string(&file).unwrap_or_default())
     }
 
     fn check_values(&self) -> Result<(), SpecError> {
@@ -526,6 +555,12 @@ mod tests {
         for bad in ["3-1", "a", "0-", "2000", "+"] {
             assert!(parse_cores(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_campaign_written_out_starts_the_same_one_again() {
+        let spec = full("networks = ['enet']\nbatch = [2]\nsize = [64]\ncores = ['0-1']").unwrap();
+        assert_eq!(full(&spec.to_toml()).unwrap(), spec);
     }
 
     #[test]

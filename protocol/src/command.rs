@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::campaign_spec::CampaignSpec;
 use crate::record::{
-    BoardDescription, ChipDescription, ChipKind, PhaseName, RailDescription, RunId, RunOutcome,
+    BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, RailDescription, RunId, RunOutcome,
     Simulation, SkipReason, StreamEnd,
 };
 use crate::units::{BoardTime, HostTime};
@@ -236,6 +236,8 @@ pub struct CurrentRun {
     pub phase: PhaseName,
     /// The trial it is at.
     pub trial: Option<u32>,
+    /// What that trial runs.
+    pub cell: Option<Cell>,
     /// Trials in all.
     pub trials: u32,
     /// When it will end, by estimate.

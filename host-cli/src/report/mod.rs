@@ -21,6 +21,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+pub use text::with_uncertainty;
+
 use thiserror::Error;
 
 use self::figure::Figures;

@@ -44,7 +44,8 @@ pub(super) fn rounded(number: Uncertain) -> Rounded {
 }
 
 /// `12.34 ± 0.12`, for text and tool tips.
-pub(super) fn with_uncertainty(number: Uncertain) -> String {
+#[must_use]
+pub fn with_uncertainty(number: Uncertain) -> String {
     let Rounded { value, expanded } = rounded(number);
     format!("{value} ± {expanded}")
 }

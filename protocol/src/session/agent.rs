@@ -4,6 +4,7 @@
 //! command: it hands them out and takes the replies back.
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
+use crate::record::Gap;
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
 use crate::units::Nanos;
 
@@ -132,6 +133,13 @@ impl Session {
         Message::LiveDropped(count).to_frame()
     }
 
+    /// Sequence numbers that the spool lost, as bytes to send.
+    #[must_use]
+    pub fn hole(&mut self, gap: Gap, now: Nanos) -> Vec<u8> {
+        self.heartbeat.say(now);
+        Message::Hole(gap).to_frame()
+    }
+
     /// The last message, as bytes to send.
     #[must_use]
     pub fn farewell(&mut self, farewell: Farewell) -> Vec<u8> {
@@ -227,6 +235,7 @@ fn kind_of(message: &Message) -> u8 {
         | Message::FetchEnd(_)
         | Message::Live(_)
         | Message::LiveDropped(_)
+        | Message::Hole(_)
         | Message::Ping
         | Message::Farewell(_) => message.to_frame().get(3).copied().unwrap_or_default(),
     }

@@ -4,6 +4,7 @@
 //! Does not keep frames: it hands them out as they came.
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
+use crate::record::Gap;
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
 use crate::units::Nanos;
 
@@ -24,6 +25,8 @@ pub enum Event {
     Live(Vec<u8>),
     /// So many live copies were left out.
     LiveDropped(u64),
+    /// Sequence numbers that the board's spool lost.
+    Hole(Gap),
     /// All of a run was sent.
     FetchEnd(FetchEnd),
     /// The agent ended the session.
@@ -156,6 +159,7 @@ impl Session {
             Message::Reply(id, reply) => Some(Event::Reply(id, *reply)),
             Message::Live(bytes) => Some(Event::Live(bytes)),
             Message::LiveDropped(count) => Some(Event::LiveDropped(count)),
+            Message::Hole(gap) => Some(Event::Hole(gap)),
             Message::FetchEnd(end) => Some(Event::FetchEnd(end)),
             Message::Farewell(Farewell::Versions { min, max }) => {
                 self.state = State::Closed;

@@ -27,6 +27,7 @@ use thiserror::Error;
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply};
 use crate::frame::{self, Codec, FrameError, Header, Identity};
+use crate::record::Gap;
 use crate::units::Nanos;
 
 /// A side that said nothing for this long says Ping.
@@ -47,6 +48,7 @@ const LIVE: u8 = 0x85;
 const LIVE_DROPPED: u8 = 0x86;
 const PING: u8 = 0x87;
 const FAREWELL: u8 = 0x88;
+const HOLE: u8 = 0x89;
 
 /// Ties a reply to its command; chosen by the host, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -70,6 +72,8 @@ pub enum Message {
     Live(Vec<u8>),
     /// So many copies were left out.
     LiveDropped(u64),
+    /// Sequence numbers that the spool lost, found while sending.
+    Hole(Gap),
     /// Still here.
     Ping,
     /// The last message.
@@ -129,6 +133,7 @@ impl Message {
             Self::FetchEnd(end) => (FETCH_END, encode(end)),
             Self::Live(bytes) => (LIVE, bytes.clone()),
             Self::LiveDropped(count) => (LIVE_DROPPED, encode(count)),
+            Self::Hole(gap) => (HOLE, encode(gap)),
             Self::Ping => (PING, Vec::new()),
             Self::Farewell(farewell) => (FAREWELL, encode(farewell)),
             Self::Unknown(kind) => (*kind, Vec::new()),
@@ -169,6 +174,7 @@ impl Message {
             FETCH_END => Self::FetchEnd(decode(kind, payload)?),
             LIVE => Self::Live(payload.to_vec()),
             LIVE_DROPPED => Self::LiveDropped(decode(kind, payload)?),
+            HOLE => Self::Hole(decode(kind, payload)?),
             PING => Self::Ping,
             FAREWELL => Self::Farewell(decode(kind, payload)?),
             _ => Self::Unknown(kind),

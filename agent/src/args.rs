@@ -1,0 +1,133 @@
+//! What is typed after `wattline-agent`.
+//!
+//! Owns the flags and their help. Gives them no meaning: that is
+//! [`crate::command`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The part of Wattline that runs on the board.
+#[derive(Debug, Parser)]
+#[command(name = "wattline-agent", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: AgentCommand,
+}
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Serve hosts on a Unix socket; prints `ready PATH` once it does
+    Serve(ServeArgs),
+    /// Bridge standard input and output to a serving agent; starts one where none serves
+    Stdio(ServeArgs),
+    /// List the power rails of this board
+    Rails(RailsArgs),
+    /// Check what the agent needs on this board
+    Doctor(DoctorArgs),
+    /// Run one network once and write its output
+    Infer(InferArgs),
+    /// List the networks, or print one
+    Networks(NetworksArgs),
+    /// One trial, driven over a pipe by the agent
+    #[command(hide = true)]
+    Runner,
+}
+
+/// Flags of `serve` and `stdio`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Use a simulated board instead of this one's rails
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "ina3221")]
+    pub simulated: Option<SimulatedChip>,
+    /// Draw the simulated chip's errors and noise from this seed
+    #[arg(long, value_name = "SEED", requires = "simulated")]
+    pub simulated_seed: Option<u64>,
+    /// Socket to serve at [default: wattline/agent.sock in the runtime folder]
+    #[arg(long, value_name = "PATH", env = "WATTLINE_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// Folder of the spool [default: wattline/spool in the state folder]
+    #[arg(long, value_name = "DIR", env = "WATTLINE_SPOOL")]
+    pub spool: Option<PathBuf>,
+    /// Write every frame to this file as well, as it is recorded
+    #[arg(long, value_name = "FILE")]
+    pub tee: Option<PathBuf>,
+    /// End after so many seconds with nothing to do and everything acknowledged
+    #[arg(long, value_name = "SECONDS")]
+    pub idle_exit_s: Option<u32>,
+}
+
+/// Simulated boards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SimulatedChip {
+    /// Rails VDD_IN (total), VDD_CPU_GPU, VDD_SOC
+    Ina3221,
+    /// Rail VIN (total)
+    Ina226,
+}
+
+/// Flags of `rails`.
+#[derive(Debug, Clone, Args)]
+pub struct RailsArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+    /// Folder that stands for /sys
+    #[arg(long, value_name = "DIR")]
+    pub sysfs_root: Option<PathBuf>,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `networks`.
+#[derive(Debug, Clone, Args)]
+pub struct NetworksArgs {
+    /// A network's id
+    pub name: Option<String>,
+    /// Print the graph as TOML
+    #[arg(long, requires = "name")]
+    pub graph: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `infer`.
+#[derive(Debug, Clone, Args)]
+pub struct InferArgs {
+    /// A network's id
+    #[arg(long)]
+    pub network: String,
+    /// A safetensors file, or hashed:SEED
+    #[arg(long, value_name = "FILE|hashed:SEED")]
+    pub weights: String,
+    /// A safetensors file with `input`, or hashed:SEED
+    #[arg(long, value_name = "FILE|hashed:SEED")]
+    pub input: String,
+    /// Images at once
+    #[arg(long)]
+    pub batch: u32,
+    /// Height and width of an image in pixels [default: the network's own]
+    #[arg(long)]
+    pub size: Option<u32>,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// f32, tf32, f16 or bf16
+    #[arg(long, default_value = "f32")]
+    pub precision: String,
+    /// Keep BatchNorm as layers of its own
+    #[arg(long)]
+    pub no_fold: bool,
+    /// Safetensors file to write `output` to
+    #[arg(long, value_name = "FILE")]
+    pub output: PathBuf,
+}

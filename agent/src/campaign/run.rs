@@ -1,0 +1,291 @@
+//! The loop that performs a campaign's effects, on a thread of its own.
+//!
+//! Owns the runner of the moment and the run's samplers. Decides nothing: the
+//! state machine says what to do, this does it and tells what happened.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use wattline_protocol::command::CurrentRun;
+use wattline_protocol::record::{
+    FailureCause, PhaseMark, PhaseName, Plan, Record, RunId, RunOutcome, Trial, TrialStart,
+    WindowClose,
+};
+use wattline_protocol::units::{BoardTime, Nanos};
+
+use super::state::{Campaign, Effect, Event, Method, WindowToken, Work};
+use crate::board;
+use crate::clock::{Clock, SystemClock};
+use crate::recorder::Recorder;
+use crate::runner::message::{FromRunner, Job, ToRunner};
+use crate::runner::process::{Heard, Runner, RunnerPrograms};
+use crate::sampling::{PowerSource, Sampling};
+
+/// Inferences of each trial whose layers are recorded.
+const LAYER_SPANS: u32 = 20;
+
+/// What the loop needs to begin.
+pub struct RunStart {
+    /// The run.
+    pub run: RunId,
+    /// Cells and trials.
+    pub plan: Plan,
+    /// Windows' and warm-up's rules.
+    pub method: Method,
+    /// Where records go.
+    pub recorder: Recorder,
+    /// The run's samplers.
+    pub sampling: Sampling,
+    /// Where power is read.
+    pub source: Arc<PowerSource>,
+    /// The runners' executables.
+    pub programs: RunnerPrograms,
+    /// Called once the run is over and recorded.
+    pub ended: Box<dyn FnOnce(RunOutcome) + Send>,
+}
+
+/// A run at work.
+#[derive(Debug)]
+pub struct Running {
+    messages: Sender<Incoming>,
+    /// Where the run is.
+    pub status: watch::Receiver<CurrentRun>,
+    /// Its thread.
+    pub thread: JoinHandle<()>,
+}
+
+enum Incoming {
+    Stop,
+    Runner(u64, Heard),
+}
+
+impl Running {
+    /// Asks the run to end; it does so after cleaning up.
+    pub fn stop(&self) {
+        // A run that is over already needs no stopping.
+        let _ = self.messages.send(Incoming::Stop);
+    }
+}
+
+/// Starts the loop.
+#[must_use]
+pub fn start(start: RunStart) -> Running {
+    let (messages, queue) = channel();
+    let first = CurrentRun {
+        run: start.run.clone(),
+        phase: PhaseName::Settling,
+        trial: None,
+        cell: None,
+        trials: u32::try_from(start.plan.trials.len()).unwrap_or(u32::MAX),
+        ends: SystemClock.now(),
+    };
+    let (shown, status) = watch::channel(first);
+    let own = messages.clone();
+    let thread = thread::spawn(move || Loop::new(start, own, shown).work(&queue));
+    Running { messages, status, thread }
+}
+
+struct Loop {
+    plan: Plan,
+    recorder: Recorder,
+    sampling: Option<Sampling>,
+    source: Arc<PowerSource>,
+    programs: RunnerPrograms,
+    ended: Option<Box<dyn FnOnce(RunOutcome) + Send>>,
+    messages: Sender<Incoming>,
+    shown: watch::Sender<CurrentRun>,
+    campaign: Option<Campaign>,
+    first: Vec<Effect>,
+    runner: Option<Runner>,
+    /// Counts runners, so that the last words of one are not taken for the next's.
+    generation: u64,
+    peak_memory_bytes: u64,
+    described: HashSet<u16>,
+    rails: usize,
+}
+
+impl Loop {
+    fn new(start: RunStart, messages: Sender<Incoming>, shown: watch::Sender<CurrentRun>) -> Self {
+        let RunStart { plan, method, recorder, sampling, source, programs, ended, run: _ } = start;
+        let (campaign, first) = Campaign::begin(plan.clone(), method, 0, 0, SystemClock.now());
+        Self {
+            plan,
+            recorder,
+            rails: sampling.rails.len(),
+            sampling: Some(sampling),
+            source,
+            programs,
+            ended: Some(ended),
+            messages,
+            shown,
+            campaign: Some(campaign),
+            first,
+            runner: None,
+            generation: 0,
+            peak_memory_bytes: 0,
+            described: HashSet::new(),
+        }
+    }
+
+    fn work(mut self, queue: &Receiver<Incoming>) {
+        let first = std::mem::take(&mut self.first);
+        self.perform(first);
+        while let Some(deadline) = self.campaign.as_ref().and_then(Campaign::deadline) {
+            let wait = (deadline - SystemClock.now()).0.max(0);
+            let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(0));
+            match queue.recv_timeout(wait) {
+                Ok(Incoming::Stop) => self.happen(Event::Stop),
+                Ok(Incoming::Runner(generation, heard)) if generation == self.generation => {
+                    self.hear(heard);
+                }
+                // The last words of a runner that was given up.
+                Ok(Incoming::Runner(..)) => {}
+                Err(RecvTimeoutError::Timeout) => self.happen(Event::Tick),
+                Err(RecvTimeoutError::Disconnected) => self.happen(Event::Stop),
+            }
+        }
+    }
+
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Said(FromRunner::Loaded(loaded)) => {
+                self.recorder.record(*loaded);
+                self.happen(Event::Loaded);
+            }
+            Heard::Said(FromRunner::Inferences(spans)) => {
+                self.recorder.record(spans.clone());
+                self.happen(Event::Inferences(spans.spans));
+            }
+            Heard::Said(FromRunner::Layers(spans)) => self.recorder.record(spans),
+            Heard::Said(FromRunner::Ended { peak_memory_bytes }) => {
+                self.peak_memory_bytes = peak_memory_bytes;
+            }
+            // The process's end, which follows, carries the cause.
+            Heard::Said(FromRunner::Failed(_)) => {}
+            Heard::Gone(end) => {
+                self.runner = None;
+                self.source.follow(None);
+                let peak_memory_bytes = std::mem::take(&mut self.peak_memory_bytes);
+                self.happen(match end {
+                    Ok(()) => Event::RunnerEnded { peak_memory_bytes },
+                    Err(cause) => Event::RunnerFailed(cause),
+                });
+            }
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        if let Some(campaign) = self.campaign.take() {
+            let (campaign, effects) = campaign.on(event, SystemClock.now());
+            self.campaign = Some(campaign);
+            self.perform(effects);
+        }
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Record(record) => self.record(record),
+                Effect::CloseWindow(token, t1, work) => self.close_window(&token, t1, work),
+                Effect::StartRunner(trial) => self.start_runner(trial),
+                Effect::GoRunner => self.tell(&ToRunner::Go),
+                Effect::EndRunner => self.tell(&ToRunner::End),
+                Effect::KillRunner => {
+                    if let Some(runner) = &mut self.runner {
+                        runner.kill();
+                    }
+                }
+                Effect::ReadBoard => self.recorder.record(board::state(SystemClock.now())),
+                Effect::Finish(outcome) => self.finish(outcome),
+            }
+        }
+    }
+
+    fn record(&mut self, record: Record) {
+        if let Record::PhaseMark(PhaseMark { phase, trial, run_ends, .. }) = &record {
+            let cell = trial.and_then(|trial| {
+                let trial = self.plan.trials.iter().find(|one| one.trial == trial)?;
+                self.plan.cells.get(usize::from(trial.cell)).cloned()
+            });
+            self.shown.send_modify(|shown| {
+                shown.cell = cell;
+                shown.phase = *phase;
+                shown.trial = *trial;
+                shown.ends = *run_ends;
+            });
+        }
+        self.recorder.record(record);
+    }
+
+    fn close_window(&mut self, token: &WindowToken, t1: BoardTime, work: Work) {
+        // The simulated load is known up to now; a window never ends later.
+        let truth = self.source.truth(self.rails, token.t0, t1);
+        self.recorder.record(WindowClose {
+            window: token.window,
+            kind: token.kind,
+            t0: token.t0,
+            t1,
+            inferences: work.inferences,
+            images: work.images,
+            truth,
+        });
+    }
+
+    fn start_runner(&mut self, trial: Trial) {
+        // Write-ahead: after a crash the recording tells which trial was under way.
+        let mark = TrialStart { trial: trial.trial, attempt: 0, at: SystemClock.now() };
+        let _ = self.recorder.record_durable(mark);
+        self.generation += 1;
+        let generation = self.generation;
+        let started = match self.plan.cells.get(usize::from(trial.cell)) {
+            Some(cell) => {
+                let job = Job {
+                    trial: trial.trial,
+                    cell: cell.clone(),
+                    fold: true,
+                    describe_layers: self.described.insert(trial.cell),
+                    layer_spans: LAYER_SPANS,
+                };
+                let messages = self.messages.clone();
+                Runner::start(&self.programs, &job, move |heard| {
+                    let _ = messages.send(Incoming::Runner(generation, heard));
+                })
+            }
+            None => Err(FailureCause::RunnerNotStarted),
+        };
+        match started {
+            Ok(runner) => {
+                self.source.follow(Some(runner.pid()));
+                self.runner = Some(runner);
+            }
+            Err(cause) => {
+                let gone = Incoming::Runner(generation, Heard::Gone(Err(cause)));
+                let _ = self.messages.send(gone);
+            }
+        }
+    }
+
+    fn tell(&mut self, order: &ToRunner) {
+        if let Some(runner) = &mut self.runner {
+            runner.tell(order);
+        }
+    }
+
+    fn finish(&mut self, outcome: RunOutcome) {
+        // The last samples of the last window are still in the chip's pipeline.
+        SystemClock.sleep_until(SystemClock.now() + LAST_SAMPLES);
+        let reports = self.sampling.take().map(Sampling::stop).unwrap_or_default();
+        self.recorder.finish(outcome, reports);
+        if let Some(ended) = self.ended.take() {
+            ended(outcome);
+        }
+    }
+}
+
+/// Samples go on this long after the last window, so that its edge lies
+/// between two samples of the slowest configuration.
+const LAST_SAMPLES: Nanos = Nanos::from_millis(100);

@@ -1,0 +1,148 @@
+//! `serve`: the sampler process.
+//!
+//! Owns the folders it lives in and the order in which it comes up: spool,
+//! power, socket, and only then `ready`.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use wattline_protocol::record::ChipKind;
+use wattline_protocol::units::Nanos;
+
+use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
+use crate::args::{ServeArgs, SimulatedChip};
+use crate::power::discover;
+use crate::runner::process::RunnerPrograms;
+use crate::sampling::{PowerSource, SIMULATED_SEED};
+use crate::server::hub::{Hub, HubStart};
+use crate::server::{self, ServeError};
+use crate::spool::{DiskStorage, RootError, Spool, random_id};
+
+pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let socket = socket(args)?;
+    let spool = spool(args)?;
+    let tee = args.tee.as_deref().map(open_tee).transpose()?;
+    let source = source(args)?;
+    let programs = RunnerPrograms::beside_this()
+        .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
+    let hub = Hub::new(HubStart { spool, source, programs, tee }).map_err(|error| {
+        Failure::of(EX_CONFIG, "the spool cannot be used", &error, "choose another with --spool")
+    })?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::of(EX_SOFTWARE, "the server cannot start", &error, ""))?;
+    let idle_exit = args.idle_exit_s.map(|seconds| Nanos::from_secs(i64::from(seconds)));
+    let served = runtime.block_on(async {
+        let bound = server::bind(&socket).await?;
+        if line(&format!("ready {}", socket.display())).is_err() {
+            tracing::warn!("Nobody reads standard output; serving all the same.");
+        }
+        server::serve(bound, hub, idle_exit).await
+    });
+    served.map_err(|error| socket_failure(&error))
+}
+
+fn socket_failure(error: &ServeError) -> Failure {
+    let (status, mend) = match error {
+        ServeError::AlreadyServed { .. } => {
+            (EX_CONFIG, "use the agent that serves there, or another --socket")
+        }
+        ServeError::NotASocket { .. } => (EX_CONFIG, "choose another with --socket"),
+        ServeError::Bind { source, .. } => match source.kind() {
+            std::io::ErrorKind::PermissionDenied => {
+                (EX_NOPERM, "choose a folder of your own with --socket")
+            }
+            _ => (EX_CONFIG, "choose another with --socket"),
+        },
+        ServeError::Signals(_) => (EX_SOFTWARE, ""),
+    };
+    Failure::of(status, "the agent cannot serve", error, mend)
+}
+
+/// The socket's path: as asked, else in the runtime folder.
+pub(super) fn socket(args: &ServeArgs) -> Result<PathBuf, Failure> {
+    if let Some(socket) = &args.socket {
+        return Ok(socket.clone());
+    }
+    let system = Path::new("/run/wattline/agent.sock");
+    if system.exists() {
+        return Ok(system.to_owned());
+    }
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR") {
+        Some(folder) => PathBuf::from(folder).join("wattline"),
+        None => state_folder()?,
+    };
+    make_folder(&folder)?;
+    Ok(folder.join("agent.sock"))
+}
+
+/// `wattline` in the user's state folder.
+pub(super) fn state_folder() -> Result<PathBuf, Failure> {
+    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let state = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+    state.map(|state| state.join("wattline")).ok_or_else(|| Failure {
+        status: EX_CONFIG,
+        what: "there is no home folder".into(),
+        because: vec!["neither XDG_STATE_HOME nor HOME is set".into()],
+        mend: "name the folders with --socket and --spool",
+    })
+}
+
+pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
+        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
+        let status = if denied { EX_NOPERM } else { EX_CONFIG };
+        let what = format!("folder {} cannot be made", path.display());
+        Failure::of(status, what, &error, "choose another with --spool or --socket")
+    })
+}
+
+fn spool(args: &ServeArgs) -> Result<Spool, Failure> {
+    let path = match &args.spool {
+        Some(path) => path.clone(),
+        None => state_folder()?.join("spool"),
+    };
+    make_folder(&path)?;
+    let storage = DiskStorage::open(&path).map_err(|error| root_failure(&path, &error))?;
+    let fresh = random_id().map_err(|error| {
+        Failure::of(EX_SOFTWARE, "the kernel gives no random id", &error, "mount /proc")
+    })?;
+    Spool::open(Arc::new(storage), &fresh).map_err(|error| {
+        let what = format!("spool {} cannot be opened", path.display());
+        Failure::of(EX_CONFIG, what, &error, "choose another with --spool")
+    })
+}
+
+fn root_failure(path: &Path, error: &RootError) -> Failure {
+    let what = format!("spool {} cannot be used", path.display());
+    Failure::of(
+        EX_CONFIG,
+        what,
+        error,
+        "end the agent that uses it, see to its permissions, or choose another with --spool",
+    )
+}
+
+fn open_tee(path: &Path) -> Result<File, Failure> {
+    OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
+        let what = format!("tee {} cannot be opened", path.display());
+        Failure::of(EX_CONFIG, what, &error, "choose another file with --tee")
+    })
+}
+
+fn source(args: &ServeArgs) -> Result<PowerSource, Failure> {
+    let Some(chip) = args.simulated else {
+        return Ok(PowerSource::Real(discover::find(Path::new("/sys"))));
+    };
+    let kind = match chip {
+        SimulatedChip::Ina3221 => ChipKind::Ina3221,
+        SimulatedChip::Ina226 => ChipKind::Ina226,
+    };
+    let seed = args.simulated_seed.unwrap_or(SIMULATED_SEED);
+    PowerSource::simulated(kind, seed)
+        .map_err(|error| Failure::of(EX_SOFTWARE, "the simulated board cannot start", &error, ""))
+}

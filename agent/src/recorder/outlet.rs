@@ -1,0 +1,165 @@
+//! From a finished frame to disk, to the tee and to live listeners.
+//!
+//! Owns the thread that writes the spool, so that a slow card delays neither
+//! sampler nor recorder. Syncs once a second, and when a record asks for it.
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::sync::{broadcast, watch};
+use tracing::{error, warn};
+use wattline_protocol::record::{Notice, NoticeKind};
+use wattline_protocol::units::{BoardTime, Nanos};
+
+use super::Recorder;
+use crate::clock::{Clock, SystemClock};
+use crate::spool::{RunLog, SpoolError};
+
+/// Frames are synced this often: what a power cut may cost.
+const SYNC_EVERY: Nanos = Nanos::from_secs(1);
+/// Wait for a frame at most this long, then see whether a sync is due.
+const WAIT: Duration = Duration::from_millis(200);
+/// Frames that a slow live listener may lag behind before it misses some:
+/// half a minute of two streams at 16 frames a second.
+pub const LIVE_BACKLOG: usize = 1024;
+
+enum Parcel {
+    Frame(Vec<u8>),
+    Sync(Sender<bool>),
+    ReportTo(Recorder),
+}
+
+/// Takes finished frames. The thread behind it ends when this is dropped.
+#[derive(Debug)]
+pub struct Outlet {
+    parcels: Sender<Parcel>,
+}
+
+/// What others may listen to while frames are written.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// Counts up when something more is to be read from the log.
+    pub grown: watch::Receiver<u64>,
+    /// Every frame as recorded.
+    pub live: broadcast::Sender<Arc<[u8]>>,
+}
+
+impl Outlet {
+    /// Starts writing into `log`, and into `tee` where there is one.
+    #[must_use]
+    pub fn start(log: RunLog, tee: Option<File>) -> (Self, Listening, JoinHandle<()>) {
+        let (parcels, queue) = channel();
+        let (grow, grown) = watch::channel(0);
+        let (live, _) = broadcast::channel(LIVE_BACKLOG);
+        let listening = Listening { grown, live: live.clone() };
+        let writer = Writer {
+            log,
+            tee,
+            grow,
+            live,
+            report: None,
+            synced: SystemClock.now(),
+            full: false,
+        };
+        let thread = thread::spawn(move || writer.work(&queue));
+        (Self { parcels }, listening, thread)
+    }
+
+    /// Takes one frame.
+    pub fn frame(&self, bytes: Vec<u8>) {
+        let _ = self.parcels.send(Parcel::Frame(bytes));
+    }
+
+    /// Syncs and says whether all frames so far are durable.
+    pub fn sync(&self, reply: Sender<bool>) {
+        let _ = self.parcels.send(Parcel::Sync(reply));
+    }
+
+    /// Notices and gaps of the disk are recorded there.
+    pub(super) fn report_to(&self, recorder: Recorder) {
+        let _ = self.parcels.send(Parcel::ReportTo(recorder));
+    }
+}
+
+struct Writer {
+    log: RunLog,
+    tee: Option<File>,
+    grow: watch::Sender<u64>,
+    live: broadcast::Sender<Arc<[u8]>>,
+    report: Option<Recorder>,
+    synced: BoardTime,
+    full: bool,
+}
+
+impl Writer {
+    fn work(mut self, queue: &Receiver<Parcel>) {
+        loop {
+            match queue.recv_timeout(WAIT) {
+                Ok(Parcel::Frame(bytes)) => self.frame(&bytes),
+                Ok(Parcel::Sync(reply)) => {
+                    let _ = reply.send(self.sync());
+                }
+                Ok(Parcel::ReportTo(recorder)) => self.report = Some(recorder),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.sync();
+                    return;
+                }
+            }
+            if SystemClock.now() - self.synced >= SYNC_EVERY {
+                self.sync();
+            }
+        }
+    }
+
+    fn frame(&mut self, bytes: &[u8]) {
+        if let Some(tee) = &mut self.tee
+            && let Err(error) = tee.write_all(bytes)
+        {
+            warn!(%error, "The tee takes no more frames; recording goes on without it.");
+            self.tee = None;
+        }
+        match self.log.append(bytes) {
+            Ok(gaps) => {
+                for gap in gaps {
+                    self.tell(gap);
+                }
+            }
+            Err(error) => error!(%error, "The spool refused a frame."),
+        }
+        // Nobody listening is no fault.
+        let _ = self.live.send(Arc::from(bytes));
+        self.grow.send_modify(|count| *count += 1);
+    }
+
+    fn sync(&mut self) -> bool {
+        self.synced = SystemClock.now();
+        let result = self.log.sync();
+        let full = match &result {
+            Ok(()) => false,
+            Err(SpoolError::DiskFull { .. }) => true,
+            Err(error) => {
+                error!(%error, "The spool could not be synced; frames wait in memory.");
+                self.full
+            }
+        };
+        if full != self.full {
+            self.full = full;
+            let what =
+                if full { NoticeKind::BoardDiskFull } else { NoticeKind::BoardDiskBack };
+            self.tell(Notice { at: SystemClock.now(), what });
+        }
+        self.grow.send_modify(|count| *count += 1);
+        result.is_ok()
+    }
+
+    fn tell(&self, record: impl Into<wattline_protocol::record::Record>) {
+        if let Some(recorder) = &self.report {
+            recorder.record(record);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What the agent and one runner say to each other.
+//!
+//! Owns the messages of the pipe between the two processes on the board: the
+//! frame format of the wire, with kinds of its own. Knows nothing of processes.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use wattline_protocol::frame::{self, Codec, FrameError, FrameReader, Header, Identity};
+use wattline_protocol::record::{Cell, FailureCause, InferenceSpans, LayerSpans, TrialLoaded};
+
+const JOB: u8 = 0xC0;
+const GO: u8 = 0xC1;
+const END: u8 = 0xC2;
+const LOADED: u8 = 0xC8;
+const INFERENCES: u8 = 0xC9;
+const LAYERS: u8 = 0xCA;
+const ENDED: u8 = 0xCB;
+const FAILED: u8 = 0xCC;
+
+/// What a runner is to do: one trial.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// Number of the trial.
+    pub trial: u32,
+    /// What to run.
+    pub cell: Cell,
+    /// Fold BatchNorm into the layer before it.
+    pub fold: bool,
+    /// Send the layers' names with the first trial of a cell only.
+    pub describe_layers: bool,
+    /// Inferences whose layer spans are recorded, from the first.
+    pub layer_spans: u32,
+}
+
+/// From the agent to the runner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ToRunner {
+    /// Load this.
+    Job(Box<Job>),
+    /// Infer, back to back, until told to end.
+    Go,
+    /// End after the inference at hand.
+    End,
+}
+
+/// From the runner to the agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FromRunner {
+    /// The network is loaded.
+    Loaded(Box<TrialLoaded>),
+    /// Inferences, in order.
+    Inferences(InferenceSpans),
+    /// Layers of one inference.
+    Layers(LayerSpans),
+    /// The last message of a runner that ends well.
+    Ended {
+        /// Peak resident memory, in bytes.
+        peak_memory_bytes: u64,
+    },
+    /// The last message of one that does not.
+    Failed(FailureCause),
+}
+
+/// Why bytes on the pipe are not a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum PipeError {
+    /// Not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// A frame that is not a message of this direction.
+    #[error("runner message {kind:#04x} does not decode")]
+    Malformed {
+        /// Its kind.
+        kind: u8,
+    },
+}
+
+impl ToRunner {
+    /// The message as bytes for the pipe.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Job(job) => bytes_of(JOB, job),
+            Self::Go => bytes_of(GO, &()),
+            Self::End => bytes_of(END, &()),
+        }
+    }
+
+    /// The next message in `reader`; `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`PipeError`] where the bytes can never become one.
+    pub fn next(reader: &mut FrameReader) -> Result<Option<Self>, PipeError> {
+        let Some(frame) = reader.next_frame()? else { return Ok(None) };
+        let kind = frame.header.kind;
+        match kind {
+            JOB => value_of(kind, frame.payload).map(Self::Job),
+            GO => Ok(Self::Go),
+            END => Ok(Self::End),
+            _ => Err(PipeError::Malformed { kind }),
+        }
+        .map(Some)
+    }
+}
+
+impl FromRunner {
+    /// The message as bytes for the pipe.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Loaded(loaded) => bytes_of(LOADED, loaded),
+            Self::Inferences(spans) => bytes_of(INFERENCES, spans),
+            Self::Layers(spans) => bytes_of(LAYERS, spans),
+            Self::Ended { peak_memory_bytes } => bytes_of(ENDED, peak_memory_bytes),
+            Self::Failed(cause) => bytes_of(FAILED, cause),
+        }
+    }
+
+    /// The next message in `reader`; `None` until more bytes come.
+    ///
+    /// # Errors
+    /// [`PipeError`] where the bytes can never become one.
+    pub fn next(reader: &mut FrameReader) -> Result<Option<Self>, PipeError> {
+        let Some(frame) = reader.next_frame()? else { return Ok(None) };
+        let (kind, payload) = (frame.header.kind, frame.payload);
+        match kind {
+            LOADED => value_of(kind, payload).map(Self::Loaded),
+            INFERENCES => value_of(kind, payload).map(Self::Inferences),
+            LAYERS => value_of(kind, payload).map(Self::Layers),
+            ENDED => value_of(kind, payload)
+                .map(|peak_memory_bytes| Self::Ended { peak_memory_bytes }),
+            FAILED => value_of(kind, payload).map(Self::Failed),
+            _ => Err(PipeError::Malformed { kind }),
+        }
+        .map(Some)
+    }
+}
+
+fn bytes_of<T: Serialize>(kind: u8, value: &T) -> Vec<u8> {
+    let payload = postcard::to_stdvec(value).unwrap_or_default();
+    let header = Header {
+        kind,
+        length: 0,
+        codec: Codec::Postcard.id(),
+        flags: 0,
+        count: 0,
+        identity: Identity::default(),
+    };
+    let mut bytes = Vec::new();
+    // The largest message, a description of 500 layers, is 20 kB: a third of a frame.
+    if frame::encode(header, &payload, &mut bytes).is_err() {
+        bytes.clear();
+    }
+    bytes
+}
+
+fn value_of<T: DeserializeOwned>(kind: u8, payload: &[u8]) -> Result<T, PipeError> {
+    match postcard::take_from_bytes(payload) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(PipeError::Malformed { kind }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_of_both_directions_come_back_as_they_went() {
+        let mut reader = FrameReader::new();
+        reader.feed(&ToRunner::Go.to_bytes());
+        reader.feed(&ToRunner::End.to_bytes());
+        assert_eq!(ToRunner::next(&mut reader), Ok(Some(ToRunner::Go)));
+        assert_eq!(ToRunner::next(&mut reader), Ok(Some(ToRunner::End)));
+        let failed = FromRunner::Failed(FailureCause::RunnerKilled { signal: 9 });
+        reader.feed(&failed.to_bytes());
+        reader.feed(&FromRunner::Ended { peak_memory_bytes: 5 }.to_bytes());
+        assert_eq!(FromRunner::next(&mut reader), Ok(Some(failed)));
+        let ended = FromRunner::Ended { peak_memory_bytes: 5 };
+        assert_eq!(FromRunner::next(&mut reader), Ok(Some(ended)));
+    }
+
+    #[test]
+    fn a_message_of_the_other_direction_is_refused() {
+        let mut reader = FrameReader::new();
+        reader.feed(&ToRunner::Go.to_bytes());
+        assert_eq!(FromRunner::next(&mut reader), Err(PipeError::Malformed { kind: GO }));
+    }
+}

@@ -1,0 +1,509 @@
+//! The hub: one task that owns what the agent is doing.
+//!
+//! Owns the spool, the power source, the run that goes on and the answers to
+//! commands. Everything else asks it by message.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info, warn};
+use wattline_protocol::campaign_spec::CampaignSpec;
+use wattline_protocol::command::{
+    Acknowledge, BoardReply, Command, CurrentRun, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal,
+    Reply, Side, SpooledRun, StatusReply,
+};
+use wattline_protocol::digest::protocol_digest;
+use wattline_protocol::record::{
+    AgentBuild, BoardDescription, ChipDescription, EpochEnd, Notice, NoticeKind, Plan, RailDescription, Record,
+    RunId, RunOutcome, RunStart,
+};
+use wattline_protocol::session::CommandId;
+use wattline_protocol::units::Nanos;
+
+use super::preflight;
+use crate::board;
+use crate::campaign::run::{self, Running};
+use crate::campaign::state::Method;
+use crate::clock::{self, Clock, SystemClock};
+use crate::recorder::outlet::{Listening, Outlet};
+use crate::recorder::{Recorder, RecorderStart};
+use crate::runner::process::RunnerPrograms;
+use crate::sampling::{PowerSource, Sampling, SamplingError};
+use crate::spool::{LogReader, Spool, SpoolError};
+
+/// What a session asks of the hub.
+pub enum Request {
+    /// A command of a host.
+    Command {
+        /// Its id.
+        id: CommandId,
+        /// The command.
+        command: Box<Command>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Reply>,
+    },
+    /// The log of a run.
+    Open {
+        /// The run.
+        run: RunId,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Result<Opened, Refusal>>,
+    },
+    /// A host holds frames for good.
+    Acknowledge(Acknowledge),
+    /// Is there nothing to do, and everything acknowledged?
+    IsIdle(oneshot::Sender<bool>),
+    /// End the run that goes on; answered when its end is recorded.
+    StopAll(oneshot::Sender<()>),
+    /// The run that went on is over.
+    Ended(RunOutcome),
+}
+
+impl Request {
+    /// A question for a run's log, and where its answer comes.
+    pub(super) fn open(run: RunId) -> (Self, oneshot::Receiver<Result<Opened, Refusal>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self::Open { run, reply }, answer)
+    }
+}
+
+/// A run's log, and what tells that it grows.
+pub struct Opened {
+    /// Reads the log.
+    pub reader: LogReader,
+    /// Present while the run goes on.
+    pub listening: Option<Listening>,
+}
+
+/// What never changes while the agent runs.
+#[derive(Debug)]
+pub struct Facts {
+    board_id: String,
+    epoch: u32,
+    simulated: Option<wattline_protocol::record::ChipKind>,
+}
+
+impl Facts {
+    /// The agent's Hello.
+    #[must_use]
+    pub fn hello(&self) -> Hello {
+        Hello {
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            build: env!("CARGO_PKG_VERSION").into(),
+            digest: protocol_digest(),
+            side: Side::Agent {
+                board_id: self.board_id.clone(),
+                epoch: self.epoch,
+                simulated: self.simulated,
+            },
+        }
+    }
+}
+
+/// What the hub begins with.
+pub struct HubStart {
+    /// The spool.
+    pub spool: Spool,
+    /// Where power is read.
+    pub source: PowerSource,
+    /// The runners' executables.
+    pub programs: RunnerPrograms,
+    /// Every frame is written there as well.
+    pub tee: Option<File>,
+}
+
+/// The hub.
+pub struct Hub {
+    spool: Spool,
+    source: Arc<PowerSource>,
+    programs: RunnerPrograms,
+    tee: Option<File>,
+    board: BoardDescription,
+    /// `None` while the disk is too full to make it durable.
+    epoch: Option<u32>,
+    run_ordinal: u32,
+    current: Option<Current>,
+    waiting_for_end: Vec<oneshot::Sender<()>>,
+    facts: Arc<Facts>,
+}
+
+struct Current {
+    run: RunId,
+    campaign: CampaignSpec,
+    running: Running,
+    listening: Listening,
+    chips: Vec<ChipDescription>,
+    rails: Vec<RailDescription>,
+}
+
+impl Hub {
+    /// Raises the epoch, and closes the runs that the agent's last end cut off.
+    ///
+    /// # Errors
+    /// [`SpoolError`] where the spool cannot be used; a full disk is no error
+    /// here: runs are refused until there is room.
+    pub fn new(start: HubStart) -> Result<Self, SpoolError> {
+        let HubStart { spool, source, programs, tee } = start;
+        let epoch = match spool.raise_epoch(&clock::boot_id()) {
+            Ok(raised) => {
+                info!(epoch = raised.epoch, origin = ?raised.origin, "A new epoch begins.");
+                Some(raised.epoch)
+            }
+            Err(SpoolError::DiskFull { source }) => {
+                warn!(error = %source, "The disk is full; runs are refused until there is room.");
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let mut board = board::describe(spool.board_id());
+        let simulated = source.simulation().map(|simulation| simulation.chip);
+        if let Some(chip) = simulated {
+            board.model = format!("simulated {} board", chip.name().to_uppercase());
+        }
+        let board_id = spool.board_id().to_owned();
+        let facts = Arc::new(Facts { board_id, epoch: epoch.unwrap_or(0), simulated });
+        let mut hub = Self {
+            spool,
+            source: Arc::new(source),
+            programs,
+            tee,
+            board,
+            epoch,
+            run_ordinal: 0,
+            current: None,
+            waiting_for_end: Vec::new(),
+            facts,
+        };
+        hub.close_cut_runs();
+        Ok(hub)
+    }
+
+    /// What never changes while the agent runs.
+    #[must_use]
+    pub fn facts(&self) -> Arc<Facts> {
+        Arc::clone(&self.facts)
+    }
+
+    /// Answers requests until the agent is told to end.
+    pub async fn work(
+        mut self,
+        mut queue: mpsc::Receiver<Request>,
+        requests: mpsc::Sender<Request>,
+    ) {
+        while let Some(request) = queue.recv().await {
+            match request {
+                Request::Command { id, command, reply } => {
+                    let answer = self.command(*command, &requests);
+                    info!(id = id.0, answer = ?std::mem::discriminant(&answer), "A command.");
+                    let ending = answer == Reply::Ending;
+                    let _ = reply.send(answer);
+                    if ending {
+                        // The answer leaves with the session's next write.
+                        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                        return;
+                    }
+                }
+                Request::Open { run, reply } => {
+                    let _ = reply.send(self.open(&run));
+                }
+                Request::Acknowledge(have) => {
+                    if let Err(error) = self.spool.ack(&have.run, &have.have) {
+                        warn!(%error, run = %have.run, "An acknowledgement of no run.");
+                    }
+                }
+                Request::IsIdle(reply) => {
+                    let _ = reply.send(self.is_idle());
+                }
+                Request::StopAll(reply) => match &self.current {
+                    Some(current) => {
+                        current.running.stop();
+                        self.waiting_for_end.push(reply);
+                    }
+                    None => {
+                        let _ = reply.send(());
+                    }
+                },
+                Request::Ended(outcome) => self.ended(outcome),
+            }
+        }
+    }
+
+    fn ended(&mut self, outcome: RunOutcome) {
+        if let Some(current) = self.current.take() {
+            info!(run = %current.run, ?outcome, "A run is over.");
+            // The thread that said so has nothing left to do.
+            let _ = current.running.thread.join();
+        }
+        for waiting in self.waiting_for_end.drain(..) {
+            let _ = waiting.send(());
+        }
+    }
+
+    fn command(&mut self, command: Command, requests: &mpsc::Sender<Request>) -> Reply {
+        match command {
+            Command::Describe => self.describe(),
+            Command::Start { run, campaign } => match self.start(&run, *campaign, requests) {
+                Ok(()) => Reply::Started,
+                Err(refusal) => Reply::Refused(refusal),
+            },
+            Command::Stop { run } => match &self.current {
+                Some(current) if current.run == run => {
+                    current.running.stop();
+                    Reply::Stopping
+                }
+                _ => Reply::Refused(Refusal::NoSuchRun),
+            },
+            Command::Status => Reply::Status(self.status()),
+            Command::Shutdown => match &self.current {
+                None => Reply::Ending,
+                Some(current) => Reply::Refused(Refusal::Busy { run: current.run.clone() }),
+            },
+            // The session answers these itself.
+            Command::Fetch { .. } | Command::Live { .. } | Command::ClockPing { .. } => {
+                Reply::Refused(Refusal::NoSuchRun)
+            }
+        }
+    }
+
+    fn open(&self, run: &RunId) -> Result<Opened, Refusal> {
+        let reader = self.spool.reader(run).map_err(|_| Refusal::NoSuchRun)?;
+        let current = self.current.as_ref().filter(|current| current.run == *run);
+        Ok(Opened { reader, listening: current.map(|current| current.listening.clone()) })
+    }
+
+    fn describe(&self) -> Reply {
+        // While a run goes on its chips are not touched: writing a configuration
+        // restarts the conversion under way.
+        if let Some(current) = &self.current {
+            return self.board_reply(current.chips.clone(), current.rails.clone());
+        }
+        // Rails are known once a chip is configured.
+        match Sampling::start(&self.source) {
+            Ok(sampling) => {
+                let (chips, rails) = (sampling.chips.clone(), sampling.rails.clone());
+                let _ = sampling.stop();
+                self.board_reply(chips, rails)
+            }
+            Err(error) => Reply::Refused(no_sampling(&error)),
+        }
+    }
+
+    fn board_reply(&self, chips: Vec<ChipDescription>, rails: Vec<RailDescription>) -> Reply {
+        Reply::Board(Box::new(BoardReply {
+            board: self.board.clone(),
+            simulation: self.source.simulation(),
+            chips,
+            rails,
+            skipped: self.source.skipped(),
+        }))
+    }
+
+    fn status(&self) -> StatusReply {
+        let runs = self.spool.runs().into_iter().map(|status| SpooledRun {
+            bytes: status.bytes,
+            outcome: None,
+            acknowledged: status.is_acked,
+            run: status.run,
+        });
+        let current: Option<CurrentRun> =
+            self.current.as_ref().map(|current| current.running.status.borrow().clone());
+        StatusReply {
+            build: env!("CARGO_PKG_VERSION").into(),
+            now: SystemClock.now(),
+            current,
+            runs: runs.collect(),
+            free_bytes: self.spool.free_bytes().unwrap_or(0),
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.current.is_none() && self.spool.runs().iter().all(|run| run.is_acked)
+    }
+
+    fn start(
+        &mut self,
+        run: &RunId,
+        campaign: CampaignSpec,
+        requests: &mpsc::Sender<Request>,
+    ) -> Result<(), Refusal> {
+        if let Some(current) = &self.current {
+            let same = current.run == *run && current.campaign == campaign;
+            return if same { Ok(()) } else { Err(Refusal::Busy { run: current.run.clone() }) };
+        }
+        let plan = preflight::plan(&campaign, self.board.cores, &self.programs)?;
+        preflight::room(&self.spool, &campaign, &plan)?;
+        let epoch = self.epoch()?;
+        let sampling = Sampling::start(&self.source).map_err(|error| no_sampling(&error))?;
+        let log = self.spool.create_run(run).map_err(|error| no_spool(&error))?;
+        let (current, durable) = self.begin(run, campaign, plan, epoch, sampling, log, requests);
+        self.current = Some(current);
+        if durable {
+            Ok(())
+        } else {
+            self.give_up();
+            let free_bytes = self.spool.free_bytes().unwrap_or(0);
+            Err(Refusal::BoardDiskFull { free_bytes, need_bytes: preflight::ROOM_BYTES_MIN })
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of one run, put together once")]
+    fn begin(
+        &mut self,
+        run: &RunId,
+        campaign: CampaignSpec,
+        plan: Plan,
+        epoch: u32,
+        mut sampling: Sampling,
+        log: crate::spool::RunLog,
+        requests: &mpsc::Sender<Request>,
+    ) -> (Current, bool) {
+        let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
+        let (outlet, listening, _writer) = Outlet::start(log, tee);
+        let first = self.first_records(run, &campaign, &plan, &sampling);
+        let lanes = std::mem::take(&mut sampling.lanes);
+        let (chips, rails) = (sampling.chips.clone(), sampling.rails.clone());
+        let run_ordinal = self.run_ordinal;
+        self.run_ordinal += 1;
+        let (recorder, _thread) =
+            Recorder::start(RecorderStart { epoch, run_ordinal, lanes, outlet, first });
+        let durable = recorder.record_durable(clock::snapshot());
+        let period = sampling.chips.iter().map(|chip| chip.sweep_period_ns).max().unwrap_or(0);
+        let method = Method::of(&campaign, Nanos(i64::from(period)));
+        let requests = requests.clone();
+        let running = run::start(run::RunStart {
+            run: run.clone(),
+            plan,
+            method,
+            recorder,
+            sampling,
+            source: Arc::clone(&self.source),
+            programs: self.programs.clone(),
+            ended: Box::new(move |outcome| {
+                // The hub is gone only with the agent.
+                let _ = requests.blocking_send(Request::Ended(outcome));
+            }),
+        });
+        info!(%run, "A run begins.");
+        (Current { run: run.clone(), campaign, running, listening, chips, rails }, durable)
+    }
+
+    fn first_records(
+        &self,
+        run: &RunId,
+        campaign: &CampaignSpec,
+        plan: &Plan,
+        sampling: &Sampling,
+    ) -> Vec<Record> {
+        let start = RunStart {
+            run: run.clone(),
+            first: true,
+            board: self.board.clone(),
+            agent: AgentBuild {
+                version: env!("CARGO_PKG_VERSION").into(),
+                protocol_digest: protocol_digest(),
+            },
+            simulation: self.source.simulation(),
+            campaign: campaign.clone(),
+            clock: clock::snapshot(),
+            chips: sampling.chips.clone(),
+            rails: sampling.rails.clone(),
+            scheduling: sampling.scheduling,
+        };
+        let at = SystemClock.now();
+        let mut records = vec![Record::from(start), Record::from(plan.clone())];
+        if let Some(errno) = sampling.refused_errno {
+            records.push(Notice { at, what: NoticeKind::NotRealTime { errno } }.into());
+        }
+        for (rail, reason) in self.source.skipped() {
+            records.push(Notice { at, what: NoticeKind::RailSkipped { rail, reason } }.into());
+        }
+        records
+    }
+
+    /// Ends a run that could not be made durable.
+    fn give_up(&mut self) {
+        if let Some(current) = &self.current {
+            current.running.stop();
+        }
+    }
+
+    fn epoch(&mut self) -> Result<u32, Refusal> {
+        if let Some(epoch) = self.epoch {
+            return Ok(epoch);
+        }
+        let raised = self.spool.raise_epoch(&clock::boot_id()).map_err(|error| no_spool(&error))?;
+        self.epoch = Some(raised.epoch);
+        Ok(raised.epoch)
+    }
+
+    /// Runs without an end were cut off by the agent's end: each gets a record
+    /// that says where the epoch before ended, and its end.
+    fn close_cut_runs(&mut self) {
+        let Some(epoch) = self.epoch else { return };
+        let cut: Vec<_> =
+            self.spool.recovered().iter().filter(|run| !run.ended).cloned().collect();
+        for recovered in cut {
+            let log = match self.spool.resume_run(&recovered.run) {
+                Ok(log) => log,
+                Err(error) => {
+                    error!(%error, run = %recovered.run, "A run that was cut cannot be closed.");
+                    continue;
+                }
+            };
+            let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
+            let (outlet, _listening, writer) = Outlet::start(log, tee);
+            let epochs: std::collections::BTreeSet<u32> =
+                recovered.ends.iter().map(|end| end.epoch).collect();
+            let ends = epochs.into_iter().map(|epoch| EpochEnd {
+                epoch,
+                streams: recovered.ends.iter().filter(|end| end.epoch == epoch).copied().collect(),
+                torn_bytes: recovered.torn_bytes,
+            });
+            let first = ends.map(Record::from).collect();
+            let run_ordinal = self.run_ordinal;
+            self.run_ordinal += 1;
+            let start = RecorderStart { epoch, run_ordinal, lanes: Vec::new(), outlet, first };
+            let (recorder, thread) = Recorder::start(start);
+            recorder.finish(RunOutcome::Failed, Vec::new());
+            let _ = thread.join();
+            drop(recorder);
+            let _ = writer;
+            warn!(run = %recovered.run, "A run was cut off by the agent's end; it is closed.");
+        }
+    }
+}
+
+fn no_sampling(error: &SamplingError) -> Refusal {
+    warn!(error = error as &dyn std::error::Error, "Nothing can be sampled.");
+    let looked_for = match error {
+        SamplingError::NoRail { looked_for } => looked_for.clone(),
+        SamplingError::Chip(chip) => vec![chip.to_string()],
+        SamplingError::Start(start) => vec![start.to_string()],
+    };
+    Refusal::NoRail { looked_for }
+}
+
+pub(super) fn no_spool(error: &SpoolError) -> Refusal {
+    warn!(error = error as &dyn std::error::Error, "The spool refuses.");
+    match error {
+        SpoolError::DiskFull { .. } => Refusal::BoardDiskFull {
+            free_bytes: 0,
+            need_bytes: preflight::ROOM_BYTES_MIN,
+        },
+        SpoolError::RunExists { .. } => Refusal::RunExists,
+        other => Refusal::SpoolFailed { errno: errno_of(other) },
+    }
+}
+
+fn errno_of(error: &SpoolError) -> i32 {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return io.raw_os_error().unwrap_or(0);
+        }
+        source = error.source();
+    }
+    0
+}

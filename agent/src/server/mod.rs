@@ -1,0 +1,162 @@
+//! The agent's server: a socket, its sessions, and the hub they ask.
+//!
+//! Owns the listening socket and the life of the process: signals, and the end
+//! after long idleness. One task a session ([`session`]); one task owns all
+//! state ([`hub`]), so that nothing is shared and locked.
+
+pub mod hub;
+mod preflight;
+mod session;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+use wattline_protocol::units::Nanos;
+
+use crate::clock::{Clock, SystemClock};
+use hub::{Hub, Request};
+
+/// Sessions at a time: one that controls, one that watches, and room for
+/// hosts that come back before their old link is known to be dead.
+const SESSIONS_MAX: usize = 8;
+/// Requests that wait for the hub.
+const REQUESTS_MAX: usize = 64;
+/// Whether the agent is idle is looked at this often.
+const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// A run that is to end with the agent gets this long.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why the server cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Another agent serves there.
+    #[error("socket {}: an agent serves there already", path.display())]
+    AlreadyServed {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something that is not a socket lies there.
+    #[error("socket {}: something else lies there", path.display())]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The socket cannot be made.
+    #[error("socket {}", path.display())]
+    Bind {
+        /// The path.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Signals cannot be caught.
+    #[error("signals cannot be caught")]
+    Signals(#[source] io::Error),
+}
+
+/// A socket that is bound and not yet served.
+pub struct Bound {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Takes the socket; a dead one left by a crash is replaced.
+///
+/// # Errors
+/// [`ServeError`] naming the path.
+pub async fn bind(path: &Path) -> Result<Bound, ServeError> {
+    if let Ok(there) = fs::symlink_metadata(path) {
+        if !there.file_type().is_socket() {
+            return Err(ServeError::NotASocket { path: path.to_owned() });
+        }
+        if UnixStream::connect(path).await.is_ok() {
+            return Err(ServeError::AlreadyServed { path: path.to_owned() });
+        }
+        let _ = fs::remove_file(path);
+    }
+    let failed = |source| ServeError::Bind { path: path.to_owned(), source };
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    // Whoever may open the socket may use the board: its owner and group.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(Bound { listener, path: path.to_owned() })
+}
+
+/// Serves until a signal, a Shutdown, or `idle_exit` without anything to do.
+///
+/// # Errors
+/// [`ServeError::Signals`].
+pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(), ServeError> {
+    let (requests, queue) = mpsc::channel(REQUESTS_MAX);
+    let facts = hub.facts();
+    let mut hub_task = tokio::spawn(hub.work(queue, requests.clone()));
+    let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(ServeError::Signals)?;
+    let mut sessions = tokio::task::JoinSet::new();
+    let mut idle = IdleWatch { limit: idle_exit, since: SystemClock.now() };
+    let mut look = tokio::time::interval(IDLE_LOOK);
+    loop {
+        tokio::select! {
+            accepted = bound.listener.accept() => match accepted {
+                Ok((stream, _)) if sessions.len() < SESSIONS_MAX => {
+                    let (facts, requests) = (facts.clone(), requests.clone());
+                    sessions.spawn(session::serve(stream, facts, requests));
+                }
+                Ok((stream, _)) => session::turn_away(stream).await,
+                Err(error) => warn!(%error, "A connection could not be accepted."),
+            },
+            Some(_) = sessions.join_next() => {}
+            _ = &mut hub_task => break,
+            _ = terminate.recv() => { stop(&requests).await; break }
+            _ = interrupt.recv() => { stop(&requests).await; break }
+            // A link's end is not the agent's end.
+            _ = hangup.recv() => {}
+            _ = look.tick() => {
+                if idle.is_over(sessions.is_empty(), &requests).await {
+                    info!("Nothing to do and everything is acknowledged; the agent ends.");
+                    break;
+                }
+            }
+        }
+    }
+    let _ = fs::remove_file(&bound.path);
+    Ok(())
+}
+
+struct IdleWatch {
+    limit: Option<Nanos>,
+    since: wattline_protocol::units::BoardTime,
+}
+
+impl IdleWatch {
+    async fn is_over(&mut self, alone: bool, requests: &mpsc::Sender<Request>) -> bool {
+        let Some(limit) = self.limit else { return false };
+        let (reply, answer) = oneshot::channel();
+        let idle = alone
+            && requests.send(Request::IsIdle(reply)).await.is_ok()
+            && answer.await.unwrap_or(false);
+        let now = SystemClock.now();
+        if !idle {
+            self.since = now;
+        }
+        now - self.since >= limit
+    }
+}
+
+/// Ends the run that goes on, if one does, and waits for its last record.
+async fn stop(requests: &mpsc::Sender<Request>) {
+    let (reply, done) = oneshot::channel();
+    if requests.send(Request::StopAll(reply)).await.is_ok()
+        && tokio::time::timeout(STOP_WITHIN, done).await.is_err()
+    {
+        warn!("The run did not end in time; the next start records where it was cut.");
+    }
+}

@@ -1,0 +1,188 @@
+//! What is typed after `wattline`.
+//!
+//! Owns the flags and their help. Gives them no meaning: that is
+//! [`crate::command`].
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// What a neural network costs on a board: how long, how many joules, how sure.
+#[derive(Debug, Parser)]
+#[command(name = "wattline", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: HostCommand,
+}
+
+/// Sub-commands.
+#[derive(Debug, Subcommand)]
+pub enum HostCommand {
+    /// Measure networks on a board and write a report
+    Run(RunArgs),
+    /// Follow a run, or replay a recorded one
+    Watch(WatchArgs),
+    /// Say what a board does and holds
+    Status(StatusArgs),
+    /// End a run; what was measured stays
+    Stop(StopArgs),
+    /// Bring a run's records from its board
+    Fetch(FetchArgs),
+    /// Make the report of a recorded run
+    Report(ReportArgs),
+    /// Write a recorded run in other formats
+    Export(ExportArgs),
+    /// List the networks, or print one
+    Networks(NetworksArgs),
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+}
+
+/// Flags of `run`.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// Campaign file; flags win over its values
+    pub campaign: Option<PathBuf>,
+    /// Board: simulated[:ina226], local, ssh://user@host, unix:/path, or a configured name
+    #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
+    pub on: Option<String>,
+    /// Networks, such as alexnet,resnet18
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub networks: Option<Vec<String>>,
+    /// Images at once, such as 1,8
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    pub batch: Option<Vec<u32>>,
+    /// f32, tf32, f16, bf16
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub precision: Option<Vec<String>>,
+    /// cpu, cuda or cuda:N
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub device: Option<Vec<String>>,
+    /// Image sides in pixels [default: each network's own]
+    #[arg(long, value_delimiter = ',', value_name = "PIXELS")]
+    pub size: Option<Vec<u32>>,
+    /// Threads of the runner; 0: one for each core
+    #[arg(long, value_delimiter = ',', value_name = "NUMBERS")]
+    pub threads: Option<Vec<u16>>,
+    /// Core sets such as 0-3 or 0+2; several are separated by commas
+    #[arg(long, value_delimiter = ',', value_name = "SETS")]
+    pub cores: Option<Vec<String>>,
+    /// Windows a cell [default: 5, with --quick 3]
+    #[arg(long, value_name = "N")]
+    pub windows: Option<u16>,
+    /// Shortest window in seconds [default: 10, with --quick 1]
+    #[arg(long, value_name = "S")]
+    pub window_s_min: Option<f64>,
+    /// Seed of the order of the trials [default: 1]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// hashed:SEED, or safetensors on the board: a file, or a folder with NETWORK.safetensors
+    #[arg(long, value_name = "SOURCE")]
+    pub weights: Option<String>,
+    /// A first look: batches 1 and 4, three windows of a second; flagged at best
+    #[arg(long)]
+    pub quick: bool,
+    /// Start the run, print its id and leave it to the board
+    #[arg(long)]
+    pub detach: bool,
+    /// Directory of the run, absent or empty [default: wattline-runs/ID]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Events as one JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `watch`.
+#[derive(Debug, Clone, Args)]
+pub struct WatchArgs {
+    /// Directory or id of a run
+    pub run: String,
+    /// Board [default: the one the run was started on]
+    #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
+    pub on: Option<String>,
+}
+
+/// Flags of `status`.
+#[derive(Debug, Clone, Args)]
+pub struct StatusArgs {
+    /// Board
+    #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
+    pub on: Option<String>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `stop`.
+#[derive(Debug, Clone, Args)]
+pub struct StopArgs {
+    /// Directory or id of a run
+    pub run: String,
+    /// Board [default: the one the run was started on]
+    #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
+    pub on: Option<String>,
+}
+
+/// Flags of `fetch`.
+#[derive(Debug, Clone, Args)]
+pub struct FetchArgs {
+    /// Directory or id of a run
+    pub run: String,
+    /// Board [default: the one the run was started on]
+    #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
+    pub on: Option<String>,
+    /// Directory of the run [default: where it lies, else wattline-runs/ID]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// One JSON object with `frames` and `frames_sha256`
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `report`.
+#[derive(Debug, Clone, Args)]
+pub struct ReportArgs {
+    /// Directory or id of a run
+    pub run: String,
+    /// Use this resistance for a rail's shunt, such as VDD_IN=0.005
+    #[arg(long, value_name = "RAIL=OHM")]
+    pub shunt: Vec<String>,
+    /// Show the page in the browser
+    #[arg(long)]
+    pub open: bool,
+}
+
+/// Flags of `export`.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Directory or id of a run
+    pub run: String,
+    /// Formats: csv
+    #[arg(long, value_delimiter = ',', value_name = "FORMATS", required = true)]
+    pub to: Vec<String>,
+    /// Folder to write into [default: RUN/export]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Use this resistance for a rail's shunt, such as VDD_IN=0.005
+    #[arg(long, value_name = "RAIL=OHM")]
+    pub shunt: Vec<String>,
+}
+
+/// Flags of `networks`.
+#[derive(Debug, Clone, Args)]
+pub struct NetworksArgs {
+    /// A network's id
+    pub name: Option<String>,
+    /// Print the graph as TOML
+    #[arg(long, requires = "name")]
+    pub graph: bool,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,102 @@
+//! `wattline fetch`: bring a run's records from its board.
+//!
+//! Goes on where an earlier fetch or a killed `run` ended. A run that still
+//! goes on is followed to its end; Ctrl-C leaves it to the board.
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use wattline_protocol::record::RunId;
+
+use super::report::{self, Made};
+use super::{board, known_run, line, say};
+use crate::args::FetchArgs;
+use crate::collect::{Collected, Collector, OnInterrupt};
+use crate::failure::{Exit, Failure};
+use crate::progress::Progress;
+use crate::run_folder::{CAMPAIGN, RunFolder, store_failure};
+use crate::store::Store;
+
+pub(super) async fn run(args: FetchArgs) -> Result<Exit, Failure> {
+    let (id, here, recorded_board) = known_run(&args.run)?;
+    let address = board(args.on.as_deref(), recorded_board.as_deref())?;
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
+    let (folder, mut store) = open(&args, here, &id, &address.to_string())?;
+    let mut progress = Progress::new(false, false);
+    let collector = Collector {
+        address: &address,
+        run: &id,
+        store: &mut store,
+        observer: &mut progress,
+        on_interrupt: OnInterrupt::Leave,
+    };
+    let collected = collector.collect(None, &mut interrupts).await;
+    progress.clear();
+    let frames = store.frame_count().map_err(|error| store_failure(&error))?;
+    if let Err(failure) = &collected
+        && frames == 0
+    {
+        discard_empty(&folder, store);
+        return Err(failure.clone());
+    }
+    if collected? == Collected::Left {
+        say(&format!("the board goes on; later: wattline fetch {id} --on {address}"));
+        return Ok(Exit::Interrupted);
+    }
+    let frames_sha256 = store.frames_sha256().map_err(|error| store_failure(&error))?;
+    store.finish().map_err(|error| store_failure(&error))?;
+    let Made { analysis, page, exit } = report::make(&folder, &[])?;
+    if !folder.path().join(CAMPAIGN).exists() {
+        folder.write_campaign(&analysis.campaign)?;
+    }
+    if args.json {
+        let object = json!({
+            "run": id.as_str(),
+            "directory": folder.path(),
+            "frames": frames,
+            "frames_sha256": frames_sha256,
+            "report": page,
+            "simulated": analysis.simulation.is_some(),
+        });
+        line(&object.to_string())?;
+    } else {
+        say(&format!("{frames} frames of run {id}, sha256 {frames_sha256}"));
+        line(&page.display().to_string())?;
+    }
+    Ok(exit)
+}
+
+fn open(
+    args: &FetchArgs,
+    here: Option<RunFolder>,
+    id: &RunId,
+    board: &str,
+) -> Result<(RunFolder, Store), Failure> {
+    match (&args.out, here) {
+        (None, Some(folder)) => {
+            let store = Store::open_for_append(&folder.recording())
+                .map_err(|error| store_failure(&error))?;
+            Ok((folder, store))
+        }
+        (Some(out), _) if out.join(crate::run_folder::RECORDING).exists() => {
+            let folder = RunFolder::find(&out.display().to_string())?;
+            let store = Store::open_for_append(&folder.recording())
+                .map_err(|error| store_failure(&error))?;
+            Ok((folder, store))
+        }
+        (out, _) => {
+            let folder = RunFolder::create(out.as_deref(), id)?;
+            let store = folder.begin(id, board, None)?;
+            Ok((folder, store))
+        }
+    }
+}
+
+/// A fetch of nothing leaves no directory that looks like a run.
+fn discard_empty(folder: &RunFolder, store: Store) {
+    drop(store);
+    for name in ["recording.sqlite", "recording.sqlite-wal", "recording.sqlite-shm"] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    let _ = std::fs::remove_dir(folder.path());
+}

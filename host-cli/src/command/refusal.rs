@@ -1,0 +1,145 @@
+//! What an agent's refusal means to a user: exit code, words and mend.
+
+use wattline_protocol::command::Refusal;
+use wattline_protocol::record::RunId;
+
+use crate::board::BoardAddress;
+use crate::failure::{Exit, Failure};
+
+/// The failure that a refusal becomes.
+#[must_use]
+pub fn failure(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Failure {
+    match refusal {
+        Refusal::NoRail { .. } | Refusal::BoardDiskFull { .. } => preflight(refusal, address),
+        Refusal::NoSuchRun
+        | Refusal::Busy { .. }
+        | Refusal::RunExists
+        | Refusal::SpoolFailed { .. }
+        | Refusal::TooManySessions => state(refusal, address, run),
+        Refusal::BadCampaign
+        | Refusal::UnknownNetwork { .. }
+        | Refusal::BadSize { .. }
+        | Refusal::NoDevice { .. }
+        | Refusal::NoPrecision { .. }
+        | Refusal::NoCores { .. }
+        | Refusal::NoWeights { .. } => campaign(refusal, address),
+    }
+}
+
+fn preflight(refusal: &Refusal, address: &BoardAddress) -> Failure {
+    match refusal {
+        Refusal::NoRail { looked_for } => Failure {
+            exit: Exit::Refused,
+            what: format!("board {address} has no power rail to sample"),
+            because: looked_for.iter().map(|place| format!("looked for {place}")).collect(),
+            mend: "measure on a board with INA monitors; to see the tool work without one: \
+                   --on simulated"
+                .into(),
+        },
+        Refusal::BoardDiskFull { free_bytes, need_bytes } => Failure {
+            exit: Exit::Refused,
+            what: format!("the disk of board {address} is too full to begin"),
+            because: vec![format!(
+                "{:.1} MB are free; the run needs {:.1} MB beside a reserve of 64 MiB",
+                megabytes(*free_bytes),
+                megabytes(*need_bytes)
+            )],
+            mend: "fetch finished runs so that the board may drop them, make room, or give \
+                   the agent another --spool"
+                .into(),
+        },
+        _ => Failure::new(Exit::Refused, format!("board {address} refuses"), ""),
+    }
+}
+
+fn state(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Failure {
+    let run = run.map(RunId::as_str).unwrap_or_default();
+    let (what, mend) = match refusal {
+        Refusal::NoSuchRun => (
+            format!("board {address} holds no run {run}"),
+            format!("see which it holds: wattline status --on {address}"),
+        ),
+        Refusal::Busy { run } => (
+            format!("board {address} is busy with run {run}"),
+            format!("wait for it (wattline watch {run} --on {address}), or stop it: wattline stop {run} --on {address}"),
+        ),
+        Refusal::RunExists => (
+            format!("board {address} holds a run {run} already"),
+            "try again: a new run gets a new id".into(),
+        ),
+        Refusal::SpoolFailed { errno } => (
+            format!("the spool of board {address} cannot be written (errno {errno})"),
+            "see to its permissions and its disk".into(),
+        ),
+        _ => (
+            format!("board {address} has too many sessions open"),
+            "close one of them".into(),
+        ),
+    };
+    Failure::new(Exit::Failed, what, mend)
+}
+
+fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {
+    let (what, mend) = match refusal {
+        Refusal::UnknownNetwork { name, known } => (
+            format!("unknown network `{name}`"),
+            format!("name one of: {}", known.join(", ")),
+        ),
+        Refusal::BadSize { network, size } => (
+            format!("network {network} does not work on images of {size} x {size}"),
+            "choose a larger --size, or leave it out".into(),
+        ),
+        Refusal::NoDevice { device } => (
+            format!("board {address} cannot run on `{device}`"),
+            "install wattline-runner-cuda beside wattline-agent on a board with an NVIDIA GPU, \
+             or use --device cpu"
+                .into(),
+        ),
+        Refusal::NoPrecision { precision, device } => (
+            format!("`{device}` does not compute in {precision}"),
+            "choose another --precision or --device".into(),
+        ),
+        Refusal::NoCores { cores, online } => (
+            format!("cores `{cores}` are not all on board {address}"),
+            format!("it has cores 0 to {}", online.saturating_sub(1)),
+        ),
+        Refusal::NoWeights { path } => (
+            format!("weights {path} cannot be read on board {address}"),
+            "put the file on the board, or use --weights hashed:1".into(),
+        ),
+        _ => (
+            format!("board {address} does not accept the campaign"),
+            "use the same version of wattline on host and board".into(),
+        ),
+    };
+    Failure::new(Exit::Usage, what, mend)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a text with one decimal")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_has_the_contracts_exit_code() {
+        let code = |refusal: &Refusal| failure(refusal, &BoardAddress::Local, None).exit.code();
+        assert_eq!(code(&Refusal::NoRail { looked_for: Vec::new() }), 3);
+        assert_eq!(code(&Refusal::BoardDiskFull { free_bytes: 1, need_bytes: 2 }), 3);
+        assert_eq!(code(&Refusal::NoSuchRun), 1);
+        assert_eq!(code(&Refusal::BadCampaign), 2);
+        let unknown = Refusal::UnknownNetwork { name: "x".into(), known: vec!["enet".into()] };
+        assert_eq!(code(&unknown), 2);
+        assert!(failure(&unknown, &BoardAddress::Local, None).to_string().contains("enet"));
+    }
+
+    #[test]
+    fn no_rail_names_what_was_looked_for_and_the_simulated_board() {
+        let refusal = Refusal::NoRail { looked_for: vec!["an INA3221".into()] };
+        let text = failure(&refusal, &BoardAddress::Local, None).to_string();
+        assert!(text.contains("looked for an INA3221") && text.contains("--on simulated"));
+    }
+}

@@ -1,0 +1,202 @@
+//! `wattline run`: measure networks on a board and write a report.
+//!
+//! Checks the campaign here, has the board check it again, collects every
+//! record as it is made, and writes the report. The board goes on by itself:
+//! when this program ends, `wattline fetch` brings the rest.
+
+use std::path::Path;
+
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use wattline_protocol::campaign_spec::{CampaignFile, CampaignSpec, Mode, SpecError};
+use wattline_protocol::command::{Command, Reply};
+use wattline_protocol::record::RunId;
+
+use super::report::{self, Made};
+use super::{board, line, refusal, say, unreachable};
+use crate::args::RunArgs;
+use crate::board::BoardAddress;
+use crate::client::Client;
+use crate::clock;
+use crate::collect::{Collected, Collector, OnInterrupt};
+use crate::failure::{Exit, Failure};
+use crate::progress::Progress;
+use crate::run_folder::{RunFolder, store_failure};
+use crate::store::Store;
+
+pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
+    let campaign = campaign(&args)?;
+    let address = board(args.on.as_deref(), None)?;
+    let mut interrupts = signal(SignalKind::interrupt())
+        .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
+    let id = run_id(&address)?;
+    let folder = RunFolder::create(args.out.as_deref(), &id)?;
+    let begun = begin(&args, &address, &campaign, &id, &folder).await;
+    let (client, mut store, simulated) = begun.inspect_err(|_| discard(&folder))?;
+    if args.detach {
+        client.close().await;
+        store.finish().map_err(|error| store_failure(&error))?;
+        line(id.as_str())?;
+        return Ok(Exit::Done);
+    }
+    let mut progress = Progress::new(args.json, simulated);
+    let collector = Collector {
+        address: &address,
+        run: &id,
+        store: &mut store,
+        observer: &mut progress,
+        on_interrupt: OnInterrupt::StopRun,
+    };
+    let collected = collector.collect(Some(client), &mut interrupts).await;
+    progress.clear();
+    let collected = collected?;
+    if collected == Collected::Left {
+        say(&format!("the board goes on; later: wattline fetch {id} --on {address}"));
+        return Ok(Exit::Interrupted);
+    }
+    store.finish().map_err(|error| store_failure(&error))?;
+    let made = report::make(&folder, &[])?;
+    print_end(&args, &made, simulated)?;
+    Ok(if collected == Collected::Stopped { Exit::Interrupted } else { made.exit })
+}
+
+fn print_end(args: &RunArgs, made: &Made, simulated: bool) -> Result<(), Failure> {
+    if args.json {
+        return line(
+            &json!({
+                "event": "done",
+                "run": made.analysis.run.as_str(),
+                "report": made.page,
+                "simulated": simulated,
+                "exit": made.exit.code(),
+            })
+            .to_string(),
+        );
+    }
+    for row in report::table(&made.analysis) {
+        line(&row)?;
+    }
+    line(&made.page.display().to_string())
+}
+
+/// The campaign of file and flags, checked.
+fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
+    let name = args.campaign.as_deref().map_or("the flags".into(), |p| p.display().to_string());
+    let wrong = |error: &SpecError| {
+        Failure::of(
+            Exit::Usage,
+            format!("campaign {name} cannot be run"),
+            error,
+            "see `wattline run --help` for keys and ranges; the file has the flags' names with _",
+        )
+    };
+    let file = match &args.campaign {
+        Some(path) => read_campaign(path).and_then(|text| {
+            CampaignFile::parse(&text).map_err(|error| wrong(&error))
+        })?,
+        None => CampaignFile::default(),
+    };
+    let flags = CampaignFile {
+        networks: args.networks.clone(),
+        batch: args.batch.clone(),
+        precision: args.precision.clone(),
+        device: args.device.clone(),
+        size: args.size.clone(),
+        threads: args.threads.clone(),
+        cores: args.cores.clone(),
+        windows: args.windows,
+        window_s_min: args.window_s_min,
+        seed: args.seed,
+        weights: args.weights.clone(),
+    };
+    let mode = if args.quick { Mode::Quick } else { Mode::Full };
+    file.overridden_by(flags).resolve(mode).map_err(|error| wrong(&error))
+}
+
+fn read_campaign(path: &Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let what = format!("campaign {} cannot be read", path.display());
+        Failure::of(Exit::Usage, what, &error, "name a TOML file, or give the flags alone")
+    })
+}
+
+/// Second, board and a tail that tells two runs of one second apart.
+fn run_id(address: &BoardAddress) -> Result<RunId, Failure> {
+    let base = format!("{}-{}", clock::compact_utc(clock::unix_ns()), address.short_name());
+    let taken = |name: &str| Path::new(crate::run_folder::RUNS).join(name).exists();
+    let mut name = base.clone();
+    for number in 2..1000 {
+        if !taken(&name) {
+            break;
+        }
+        name = format!("{base}-{number}");
+    }
+    RunId::new(&name).map_err(|error| {
+        Failure::of(Exit::Usage, "the board's name makes no run id", &error, "name it otherwise")
+    })
+}
+
+/// Asks the board and makes the recording, in that order: a refusal leaves
+/// nothing behind, and a host without room starts nothing.
+async fn begin(
+    args: &RunArgs,
+    address: &BoardAddress,
+    campaign: &CampaignSpec,
+    id: &RunId,
+    folder: &RunFolder,
+) -> Result<(Client, Store, bool), Failure> {
+    let mut client =
+        Client::connect(address).await.map_err(|error| unreachable(address, &error))?;
+    let described = ask(&mut client, address, Command::Describe, id).await?;
+    let Reply::Board(about) = described else {
+        return Err(refusal::failure(
+            &wattline_protocol::command::Refusal::BadCampaign,
+            address,
+            Some(id),
+        ));
+    };
+    let simulated = about.simulation.is_some();
+    let store = folder.begin(id, &address.to_string(), Some(campaign))?;
+    let command = Command::Start { run: id.clone(), campaign: Box::new(campaign.clone()) };
+    ask(&mut client, address, command, id).await?;
+    if !args.json {
+        let word = if simulated { "simulated " } else { "" };
+        let rails: Vec<&str> = about.rails.iter().map(|rail| rail.name.as_str()).collect();
+        say(&format!(
+            "run {id} on {address}: {} ({word}{} rails: {})",
+            about.board.model,
+            about.rails.len(),
+            rails.join(", ")
+        ));
+        if simulated {
+            say("every power and energy of this run is simulated; times are this machine's own");
+        }
+    }
+    Ok((client, store, simulated))
+}
+
+async fn ask(
+    client: &mut Client,
+    address: &BoardAddress,
+    command: Command,
+    id: &RunId,
+) -> Result<Reply, Failure> {
+    match client.ask(command).await.map_err(|error| unreachable(address, &error))? {
+        Reply::Refused(refused) => Err(refusal::failure(&refused, address, Some(id))),
+        reply => Ok(reply),
+    }
+}
+
+/// A run that did not begin leaves no directory that looks like one.
+fn discard(folder: &RunFolder) {
+    for name in [
+        crate::run_folder::RECORDING,
+        "recording.sqlite-wal",
+        "recording.sqlite-shm",
+        crate::run_folder::CAMPAIGN,
+    ] {
+        let _ = std::fs::remove_file(folder.path().join(name));
+    }
+    // Only where it is empty: it may be the user's own --out.
+    let _ = std::fs::remove_dir(folder.path());
+}

@@ -1,0 +1,91 @@
+//! `wattline status`: what a board does and holds.
+
+use serde_json::json;
+use wattline_protocol::command::{Command, Refusal, Reply, StatusReply};
+use wattline_protocol::units::NANOS_PER_SECOND;
+
+use super::{board, line, refusal, unreachable};
+use crate::args::StatusArgs;
+use crate::board::BoardAddress;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+use crate::progress::duration;
+
+pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
+    let address = board(args.on.as_deref(), None)?;
+    let mut client =
+        Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
+    let status = ask(&mut client, &address).await?;
+    client.close().await;
+    if args.json {
+        line(&as_json(&address, &status).to_string())?;
+        return Ok(Exit::Done);
+    }
+    line(&format!("{address}: agent {}", status.build))?;
+    match &status.current {
+        None => line("no run goes on")?,
+        Some(current) => {
+            let left = (current.ends - status.now).0.max(0) / NANOS_PER_SECOND;
+            let what = current
+                .cell
+                .as_ref()
+                .map_or_else(String::new, |cell| format!(" {} batch {}", cell.network, cell.batch));
+            let trial = current
+                .trial
+                .map_or_else(String::new, |trial| format!(" trial {}/{}", trial + 1, current.trials));
+            let (run, phase) = (&current.run, current.phase.name());
+            line(&format!("run {run}:{trial}{what}, {phase}, {} left", duration(left)))?;
+        }
+    }
+    for run in &status.runs {
+        let held = if run.acknowledged { "fetched" } else { "not fetched" };
+        line(&format!("{}  {:.1} MB  {held}", run.run, megabytes(run.bytes)))?;
+    }
+    line(&format!("{:.0} MB free", megabytes(status.free_bytes)))?;
+    Ok(Exit::Done)
+}
+
+/// Asks a connected agent for its status.
+pub(super) async fn ask(
+    client: &mut Client,
+    address: &BoardAddress,
+) -> Result<StatusReply, Failure> {
+    match client.ask(Command::Status).await.map_err(|error| unreachable(address, &error))? {
+        Reply::Status(status) => Ok(status),
+        Reply::Refused(refused) => Err(refusal::failure(&refused, address, None)),
+        _ => Err(refusal::failure(&Refusal::BadCampaign, address, None)),
+    }
+}
+
+fn as_json(address: &BoardAddress, status: &StatusReply) -> serde_json::Value {
+    let runs: Vec<_> = status
+        .runs
+        .iter()
+        .map(|run| {
+            json!({"run": run.run.as_str(), "bytes": run.bytes, "acknowledged": run.acknowledged})
+        })
+        .collect();
+    let current = status.current.as_ref().map(|current| {
+        json!({
+            "run": current.run.as_str(),
+            "phase": current.phase,
+            "trial": current.trial,
+            "trials": current.trials,
+            "network": current.cell.as_ref().map(|cell| cell.network.as_str()),
+            "batch": current.cell.as_ref().map(|cell| cell.batch),
+            "left_s": (current.ends - status.now).0.max(0) / NANOS_PER_SECOND,
+        })
+    });
+    json!({
+        "board": address.to_string(),
+        "agent": status.build,
+        "current": current,
+        "runs": runs,
+        "free_bytes": status.free_bytes,
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a text with one decimal")]
+fn megabytes(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}

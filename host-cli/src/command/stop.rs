@@ -1,0 +1,25 @@
+//! `wattline stop`: end a run; what was measured stays.
+
+use wattline_protocol::command::{Command, Reply};
+
+use super::{board, known_run, refusal, say, unreachable};
+use crate::args::StopArgs;
+use crate::client::Client;
+use crate::failure::{Exit, Failure};
+
+pub(super) async fn run(args: StopArgs) -> Result<Exit, Failure> {
+    let (id, _, recorded_board) = known_run(&args.run)?;
+    let address = board(args.on.as_deref(), recorded_board.as_deref())?;
+    let mut client =
+        Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
+    let reply = client
+        .ask(Command::Stop { run: id.clone() })
+        .await
+        .map_err(|error| unreachable(&address, &error))?;
+    client.close().await;
+    if let Reply::Refused(refused) = reply {
+        return Err(refusal::failure(&refused, &address, Some(&id)));
+    }
+    say(&format!("run {id} ends; what was measured: wattline fetch {id} --on {address}"));
+    Ok(Exit::Done)
+}
