@@ -26,7 +26,9 @@ pub fn describe(id: &str) -> BoardDescription {
         .unwrap_or_else(|| "unknown".into());
     let memory = text("/proc/meminfo")
         .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok())
+        .find_map(|line| {
+            line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB")?.trim().parse().ok()
+        })
         .unwrap_or(0_u64);
     BoardDescription {
         id: id.to_owned(),

@@ -41,11 +41,8 @@ impl Clock for SystemClock {
     fn sleep_until(&self, deadline: BoardTime) {
         let wake = to_timespec(deadline.0);
         // Interrupted by a signal: the deadline is absolute, so sleep again.
-        while clock_nanosleep(
-            ClockId::CLOCK_MONOTONIC,
-            ClockNanosleepFlags::TIMER_ABSTIME,
-            &wake,
-        ) == Err(nix::errno::Errno::EINTR)
+        while clock_nanosleep(ClockId::CLOCK_MONOTONIC, ClockNanosleepFlags::TIMER_ABSTIME, &wake)
+            == Err(nix::errno::Errno::EINTR)
         {}
     }
 }

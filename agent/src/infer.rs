@@ -113,9 +113,7 @@ impl TensorSource {
             None => Ok(TensorSource::File(PathBuf::from(text))),
             Some(seed) => match seed.parse() {
                 Ok(seed) => Ok(TensorSource::Hashed(seed)),
-                Err(_) => Err(BadSeed {
-                    text: text.to_owned(),
-                }),
+                Err(_) => Err(BadSeed { text: text.to_owned() }),
             },
         }
     }
@@ -180,10 +178,8 @@ fn load_input(request: &InferRequest, channels: usize, size: usize) -> Result<Te
         TensorSource::Hashed(seed) => hashed_input(*seed, request.batch, channels, size),
         TensorSource::File(path) => read_tensor(path, INPUT_KEY, &shape)?,
     };
-    Tensor::from_vec(values, &shape, &Device::Cpu).map_err(|source| InferError::Tensor {
-        what: INPUT_KEY,
-        source,
-    })
+    Tensor::from_vec(values, &shape, &Device::Cpu)
+        .map_err(|source| InferError::Tensor { what: INPUT_KEY, source })
 }
 
 fn write_output(request: &InferRequest, output: &Tensor) -> Result<(), InferError> {
@@ -191,22 +187,13 @@ fn write_output(request: &InferRequest, output: &Tensor) -> Result<(), InferErro
     let values = output
         .flatten_all()
         .and_then(|all| all.to_vec1::<f32>())
-        .map_err(|source| InferError::Tensor {
-            what: OUTPUT_KEY,
-            source,
-        })?;
-    let bytes: Vec<u8> = values
-        .iter()
-        .flat_map(|value| value.to_le_bytes())
-        .collect();
+        .map_err(|source| InferError::Tensor { what: OUTPUT_KEY, source })?;
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let write = || {
         let view = TensorView::new(Dtype::F32, output.dims().to_vec(), &bytes)?;
         safetensors::serialize_to_file([(OUTPUT_KEY, view)], None, &request.output)
     };
-    write().map_err(|source| InferError::Write {
-        path: path(),
-        source,
-    })
+    write().map_err(|source| InferError::Write { path: path(), source })
 }
 
 #[cfg(test)]
@@ -215,11 +202,7 @@ mod tests {
 
     #[test]
     fn sources_read_back_as_written() {
-        for text in [
-            "hashed:1",
-            "hashed:18446744073709551615",
-            "weights/alexnet.safetensors",
-        ] {
+        for text in ["hashed:1", "hashed:18446744073709551615", "weights/alexnet.safetensors"] {
             let source = TensorSource::parse(text).unwrap();
             assert_eq!(source.to_string(), text);
         }

@@ -10,8 +10,7 @@ use wattline_agent::command;
 
 fn main() -> ExitCode {
     abort_on_panic();
-    let filter =
-        EnvFilter::try_from_env("WATTLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("WATTLINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     // journald stamps the lines; the records have the board's clock.
     tracing_subscriber::fmt()
         .with_env_filter(filter)

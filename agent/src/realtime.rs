@@ -34,36 +34,25 @@ pub fn request() -> Granted {
             refusal_errno: None,
             memory_locked,
         },
-        Err(errno) => Granted {
-            scheduling: Scheduling::Normal,
-            refusal_errno: Some(errno),
-            memory_locked,
-        },
+        Err(errno) => {
+            Granted { scheduling: Scheduling::Normal, refusal_errno: Some(errno), memory_locked }
+        }
     }
 }
 
 fn fifo() -> Result<(), i32> {
-    let parameters = libc::sched_param {
-        sched_priority: i32::from(PRIORITY),
-    };
+    let parameters = libc::sched_param { sched_priority: i32::from(PRIORITY) };
     // SAFETY: 0 names the calling thread; the kernel reads one `sched_param`
     // through the pointer, which lives until the call returns.
     let failed = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
-    if failed == 0 {
-        Ok(())
-    } else {
-        Err(last_errno())
-    }
+    if failed == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// Locks what the process touches from now on, page by page as it touches it.
 /// Only without a limit on locked memory: under one, a later allocation of any
 /// thread would fail once it is reached.
 fn lock_memory() -> bool {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one `rlimit` through the pointer.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) };
     if failed != 0 || limit.rlim_cur != libc::RLIM_INFINITY {
@@ -85,9 +74,6 @@ mod tests {
     #[test]
     fn a_refusal_has_its_errno_and_a_grant_has_none() {
         let granted = std::thread::spawn(request).join().unwrap();
-        assert_eq!(
-            granted.refusal_errno.is_none(),
-            granted.scheduling != Scheduling::Normal
-        );
+        assert_eq!(granted.refusal_errno.is_none(), granted.scheduling != Scheduling::Normal);
     }
 }

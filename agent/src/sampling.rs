@@ -153,15 +153,13 @@ impl Sampling {
                 ring: producer,
                 lane,
             })?;
-            let described =
-                chip.describe(core.chip(), u16::try_from(index).unwrap_or(u16::MAX));
+            let described = chip.describe(core.chip(), u16::try_from(index).unwrap_or(u16::MAX));
             lanes.push(LaneInput { lane, columns: 2 * described.len(), ring: consumer });
             rails.extend(described);
             cores.push(core);
         }
         let chips = cores.iter().map(SamplerCore::describe).collect();
-        let samplers =
-            cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
+        let samplers = cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
         let refused_errno = granted.and_then(|granted| granted.refusal_errno);

@@ -4,11 +4,7 @@
 //! by `tests/tools/make_goldens.py`; weights and inputs are hashed, so only
 //! outputs are kept. Distance: max |difference| / rms of the golden output.
 
-#![allow(
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a test says what it measured"
-)]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a test says what it measured")]
 
 use std::path::PathBuf;
 
@@ -54,29 +50,14 @@ struct Way {
 }
 
 /// As written in the graph, layer by layer.
-const UNCHANGED: Way = Way {
-    fold: false,
-    fused: false,
-};
+const UNCHANGED: Way = Way { fold: false, fused: false };
 /// As an inference is run where nothing else is asked for.
-const FOLDED_AND_FUSED: Way = Way {
-    fold: true,
-    fused: true,
-};
+const FOLDED_AND_FUSED: Way = Way { fold: true, fused: true };
 const WAYS: [Way; 4] = [
     UNCHANGED,
-    Way {
-        fold: true,
-        fused: false,
-    },
-    Way {
-        fold: false,
-        fused: true,
-    },
-    Way {
-        fold: true,
-        fused: true,
-    },
+    Way { fold: true, fused: false },
+    Way { fold: false, fused: true },
+    Way { fold: true, fused: true },
 ];
 
 struct Golden {
@@ -91,9 +72,7 @@ fn golden(network: &str, seed: u64, size: usize) -> Golden {
     let path = folder.join(format!("{network}-{seed}-{size}.safetensors"));
     let bytes = std::fs::read(&path).expect("golden output is in the repository");
     let file = SafeTensors::deserialize(&bytes).expect("golden output is a safetensors file");
-    let output = file
-        .tensor("output")
-        .expect("golden output has the key output");
+    let output = file.tensor("output").expect("golden output has the key output");
     let words = output.data().as_chunks::<4>().0;
     let batch = output.shape()[0];
     Golden {
@@ -107,14 +86,7 @@ fn golden(network: &str, seed: u64, size: usize) -> Golden {
 fn options(golden: &Golden, way: Way) -> Options {
     let (processor, precision) = (Processor::Cpu, Precision::F32);
     let (batch, size) = (golden.batch, golden.size);
-    Options {
-        batch,
-        size,
-        processor,
-        precision,
-        fold: way.fold,
-        fused: way.fused,
-    }
+    Options { batch, size, processor, precision, fold: way.fold, fused: way.fused }
 }
 
 fn distance(graph: &Graph, golden: &Golden, way: Way) -> f32 {
@@ -124,22 +96,12 @@ fn distance(graph: &Graph, golden: &Golden, way: Way) -> f32 {
     let shape = (golden.batch, 3, golden.size, golden.size);
     let input = Tensor::from_vec(image, shape, &Device::Cpu).expect("input");
     let output = executor.run(&input, Spans::Off).expect("runs");
-    let output = output
-        .flatten_all()
-        .and_then(|all| all.to_vec1::<f32>())
-        .expect("f32 output");
+    let output = output.flatten_all().and_then(|all| all.to_vec1::<f32>()).expect("f32 output");
     assert_eq!(output.len(), golden.output.len());
-    let squares: f64 = golden
-        .output
-        .iter()
-        .map(|value| f64::from(*value).powi(2))
-        .sum();
+    let squares: f64 = golden.output.iter().map(|value| f64::from(*value).powi(2)).sum();
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
     let rms = (squares / golden.output.len() as f64).sqrt() as f32;
-    let differences = output
-        .iter()
-        .zip(&golden.output)
-        .map(|(a, b)| (a - b).abs());
+    let differences = output.iter().zip(&golden.output).map(|(a, b)| (a - b).abs());
     differences.fold(0.0, f32::max) / rms
 }
 
@@ -149,10 +111,7 @@ fn assert_reached(network: &str, seed: u64, size: usize, ways: &[Way]) {
     for way in ways {
         let distance = distance(&graph, &golden, *way);
         println!("{network} seed {seed} size {size} {way:?}: {distance:.1e}");
-        assert!(
-            distance <= TOLERANCE,
-            "{network} {seed} {size} {way:?}: {distance:e}"
-        );
+        assert!(distance <= TOLERANCE, "{network} {seed} {size} {way:?}: {distance:e}");
     }
 }
 
@@ -173,19 +132,8 @@ fn a_second_seed_gives_pytorchs_output_too() {
 #[test]
 fn images_of_full_size_give_pytorchs_output() {
     for (network, _) in SMALL {
-        let size = network::by_id(network)
-            .expect("in the catalogue")
-            .input
-            .size;
-        assert_reached(
-            network,
-            1,
-            size,
-            &[Way {
-                fold: true,
-                fused: true,
-            }],
-        );
+        let size = network::by_id(network).expect("in the catalogue").input.size;
+        assert_reached(network, 1, size, &[Way { fold: true, fused: true }]);
     }
 }
 
@@ -195,14 +143,7 @@ fn distance_with(network: &str, size: usize, mistake: fn(&mut Op)) -> f32 {
     for node in &mut graph.nodes {
         mistake(&mut node.op);
     }
-    distance(
-        &graph,
-        &golden(network, 1, size),
-        Way {
-            fold: true,
-            fused: true,
-        },
-    )
+    distance(&graph, &golden(network, 1, size), Way { fold: true, fused: true })
 }
 
 #[test]
@@ -264,25 +205,13 @@ fn layer_spans_come_once_each_in_order() {
     let graph = network::by_id("enet").expect("in the catalogue");
     let golden = golden("enet", 1, 64);
     let weights = Weights::hashed(&graph, 1);
-    let options = options(
-        &golden,
-        Way {
-            fold: true,
-            fused: true,
-        },
-    );
+    let options = options(&golden, Way { fold: true, fused: true });
     let mut executor = CandleExecutor::load(&graph, weights, options).expect("loads");
     let input =
         Tensor::zeros((2, 3, 64, 64), candle_core::DType::F32, &Device::Cpu).expect("zeros");
     let mut seen = Vec::new();
-    executor
-        .run(&input, Spans::Each(&mut |layer| seen.push(layer)))
-        .expect("runs");
+    executor.run(&input, Spans::Each(&mut |layer| seen.push(layer))).expect("runs");
     assert_eq!(seen, (0..executor.layers().len()).collect::<Vec<_>>());
-    let absorbed: usize = executor
-        .layers()
-        .iter()
-        .map(|layer| layer.absorbed.len())
-        .sum();
+    let absorbed: usize = executor.layers().iter().map(|layer| layer.absorbed.len()).sum();
     assert_eq!(seen.len() + absorbed, graph.nodes.len(), "no layer is lost");
 }

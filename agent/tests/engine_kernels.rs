@@ -20,22 +20,11 @@ const TOLERANCE: f32 = 1e-5;
 
 fn node(name: &str, op: Op, inputs: &[&str]) -> Node {
     let inputs = inputs.iter().map(|input| (*input).to_owned()).collect();
-    Node {
-        name: name.to_owned(),
-        op,
-        inputs,
-    }
+    Node { name: name.to_owned(), op, inputs }
 }
 
 fn graph(nodes: Vec<Node>) -> Graph {
-    Graph {
-        id: "test".to_owned(),
-        input: Input {
-            channels: CHANNELS,
-            size: SIZE,
-        },
-        nodes,
-    }
+    Graph { id: "test".to_owned(), input: Input { channels: CHANNELS, size: SIZE }, nodes }
 }
 
 fn conv(out_channels: usize) -> Conv2d {
@@ -53,14 +42,7 @@ fn conv(out_channels: usize) -> Conv2d {
 
 fn run(graph: &Graph, fused: bool) -> (Vec<usize>, Vec<f32>) {
     let (processor, precision) = (Processor::Cpu, Precision::F32);
-    let options = Options {
-        batch: BATCH,
-        size: SIZE,
-        processor,
-        precision,
-        fold: fused,
-        fused,
-    };
+    let options = Options { batch: BATCH, size: SIZE, processor, precision, fold: fused, fused };
     let weights = Weights::hashed(graph, 5);
     let mut executor = CandleExecutor::load(graph, weights, options).expect("loads");
     let image = hashed_input(5, BATCH, CHANNELS, SIZE);
@@ -69,10 +51,7 @@ fn run(graph: &Graph, fused: bool) -> (Vec<usize>, Vec<f32>) {
     // Twice: buffers hold the first run's values then.
     executor.run(&input, Spans::Off).expect("runs");
     let output = executor.run(&input, Spans::Off).expect("runs again");
-    let values = output
-        .flatten_all()
-        .and_then(|all| all.to_vec1())
-        .expect("f32 output");
+    let values = output.flatten_all().and_then(|all| all.to_vec1()).expect("f32 output");
     (output.dims().to_vec(), values)
 }
 
@@ -81,9 +60,7 @@ fn assert_same(what: &str, nodes: Vec<Node>) {
     let (plain_shape, plain) = run(&graph, false);
     let (own_shape, own) = run(&graph, true);
     assert_eq!(plain_shape, own_shape, "{what}");
-    let largest = plain
-        .iter()
-        .fold(0.0_f32, |largest, value| largest.max(value.abs()));
+    let largest = plain.iter().fold(0.0_f32, |largest, value| largest.max(value.abs()));
     let differences = plain.iter().zip(&own).map(|(a, b)| (a - b).abs());
     let difference = differences.fold(0.0, f32::max) / largest;
     assert!(difference <= TOLERANCE, "{what}: {difference:e}");
@@ -93,106 +70,45 @@ fn assert_same(what: &str, nodes: Vec<Node>) {
 /// Kernels that are oblong, strided, padded and spread in every mixture.
 fn dense() -> [Conv2d; 10] {
     let plain = conv(7);
-    let point = Conv2d {
-        kernel: [1, 1],
-        padding: [0, 0],
-        ..plain
-    };
+    let point = Conv2d { kernel: [1, 1], padding: [0, 0], ..plain };
     [
         plain,
         point,
-        Conv2d {
-            out_channels: 33,
-            ..plain
-        },
-        Conv2d {
-            stride: [2, 2],
-            ..point
-        },
-        Conv2d {
-            kernel: [1, 7],
-            padding: [0, 3],
-            ..plain
-        },
-        Conv2d {
-            kernel: [7, 1],
-            padding: [3, 0],
-            bias: false,
-            ..plain
-        },
-        Conv2d {
-            kernel: [5, 2],
-            padding: [2, 1],
-            stride: [2, 2],
-            ..plain
-        },
-        Conv2d {
-            stride: [1, 3],
-            ..plain
-        },
-        Conv2d {
-            dilation: 4,
-            padding: [4, 4],
-            ..plain
-        },
-        Conv2d {
-            kernel: [19, 19],
-            padding: [0, 0],
-            ..plain
-        },
+        Conv2d { out_channels: 33, ..plain },
+        Conv2d { stride: [2, 2], ..point },
+        Conv2d { kernel: [1, 7], padding: [0, 3], ..plain },
+        Conv2d { kernel: [7, 1], padding: [3, 0], bias: false, ..plain },
+        Conv2d { kernel: [5, 2], padding: [2, 1], stride: [2, 2], ..plain },
+        Conv2d { stride: [1, 3], ..plain },
+        Conv2d { dilation: 4, padding: [4, 4], ..plain },
+        Conv2d { kernel: [19, 19], padding: [0, 0], ..plain },
     ]
 }
 
 /// Two and more groups, down to one filter per channel.
 fn grouped() -> [Conv2d; 5] {
-    let each = Conv2d {
-        groups: 10,
-        ..conv(10)
-    };
+    let each = Conv2d { groups: 10, ..conv(10) };
     [
-        Conv2d {
-            groups: 2,
-            ..conv(46)
-        },
-        Conv2d {
-            groups: 5,
-            ..conv(5)
-        },
+        Conv2d { groups: 2, ..conv(46) },
+        Conv2d { groups: 5, ..conv(5) },
         each,
-        Conv2d {
-            out_channels: 20,
-            ..each
-        },
-        Conv2d {
-            kernel: [5, 3],
-            stride: [2, 1],
-            ..each
-        },
+        Conv2d { out_channels: 20, ..each },
+        Conv2d { kernel: [5, 3], stride: [2, 1], ..each },
     ]
 }
 
 #[test]
 fn convolutions_of_every_geometry_agree() {
     for conv in dense().into_iter().chain(grouped()) {
-        assert_same(
-            &format!("{conv:?}"),
-            vec![node("conv", Op::Conv2d(conv), &["input"])],
-        );
+        assert_same(&format!("{conv:?}"), vec![node("conv", Op::Conv2d(conv), &["input"])]);
     }
 }
 
 #[test]
 fn convolutions_of_few_channels_agree() {
     for conv in dense() {
-        let first = Conv2d {
-            kernel: [1, 1],
-            padding: [0, 0],
-            ..self::conv(3)
-        };
-        let second = Conv2d {
-            in_channels: 3,
-            ..conv
-        };
+        let first = Conv2d { kernel: [1, 1], padding: [0, 0], ..self::conv(3) };
+        let second = Conv2d { in_channels: 3, ..conv };
         let nodes = vec![
             node("first", Op::Conv2d(first), &["input"]),
             node("second", Op::Conv2d(second), &["first"]),
@@ -204,11 +120,7 @@ fn convolutions_of_few_channels_agree() {
 #[test]
 fn endings_of_a_convolution_agree_with_and_without_a_sum() {
     let channels = 21;
-    let pointwise = Conv2d {
-        kernel: [1, 1],
-        padding: [0, 0],
-        ..conv(channels)
-    };
+    let pointwise = Conv2d { kernel: [1, 1], padding: [0, 0], ..conv(channels) };
     for op in [
         Op::Relu,
         Op::Relu6,
@@ -218,14 +130,7 @@ fn endings_of_a_convolution_agree_with_and_without_a_sum() {
         Op::BatchNorm(BatchNorm { channels, eps: 0.1 }),
     ] {
         let first = node("first", Op::Conv2d(conv(channels)), &["input"]);
-        let norm = node(
-            "norm",
-            Op::BatchNorm(BatchNorm {
-                channels,
-                eps: 1e-3,
-            }),
-            &["first"],
-        );
+        let norm = node("norm", Op::BatchNorm(BatchNorm { channels, eps: 1e-3 }), &["first"]);
         let second = node("second", Op::Conv2d(pointwise), &["input"]);
         let alone = node("end", op.clone(), &["norm"]);
         assert_same(op.kind(), vec![first.clone(), norm.clone(), alone]);
@@ -243,14 +148,7 @@ fn a_value_read_twice_is_neither_folded_nor_overwritten() {
     let channels = 16;
     let nodes = vec![
         node("conv", Op::Conv2d(conv(channels)), &["input"]),
-        node(
-            "norm",
-            Op::BatchNorm(BatchNorm {
-                channels,
-                eps: 1e-5,
-            }),
-            &["conv"],
-        ),
+        node("norm", Op::BatchNorm(BatchNorm { channels, eps: 1e-5 }), &["conv"]),
         node("relu", Op::Relu, &["norm"]),
         node("sum", Op::Add, &["conv", "relu"]),
         node("both", Op::Concat, &["sum", "norm", "input"]),
@@ -260,36 +158,17 @@ fn a_value_read_twice_is_neither_folded_nor_overwritten() {
 
 #[test]
 fn pools_of_negative_values_agree_and_padding_never_wins() {
-    let shift = node(
-        "shift",
-        Op::BatchNorm(BatchNorm {
-            channels: CHANNELS,
-            eps: 1e-5,
-        }),
-        &["input"],
-    );
+    let shift =
+        node("shift", Op::BatchNorm(BatchNorm { channels: CHANNELS, eps: 1e-5 }), &["input"]);
     let (kernel, stride, padding) = ([3, 3], [2, 2], [1, 1]);
     let mut ops = Vec::new();
     for ceil in [false, true] {
-        for (kernel, stride, padding) in [
-            (kernel, stride, padding),
-            ([2, 3], [3, 2], [0, 1]),
-            ([4, 4], [4, 3], [2, 2]),
-        ] {
-            ops.push(Op::MaxPool(MaxPool {
-                kernel,
-                stride,
-                padding,
-                ceil,
-            }));
+        for (kernel, stride, padding) in
+            [(kernel, stride, padding), ([2, 3], [3, 2], [0, 1]), ([4, 4], [4, 3], [2, 2])]
+        {
+            ops.push(Op::MaxPool(MaxPool { kernel, stride, padding, ceil }));
             for count_padding in [false, true] {
-                let pool = AvgPool {
-                    kernel,
-                    stride,
-                    padding,
-                    ceil,
-                    count_padding,
-                };
+                let pool = AvgPool { kernel, stride, padding, ceil, count_padding };
                 ops.push(Op::AvgPool(pool));
             }
         }
@@ -298,60 +177,31 @@ fn pools_of_negative_values_agree_and_padding_never_wins() {
     ops.push(Op::AdaptiveAvgPool(AdaptiveAvgPool { output: [23, 19] }));
     ops.push(Op::GlobalAvgPool);
     for op in ops {
-        assert_same(
-            &format!("{op:?}"),
-            vec![shift.clone(), node("pool", op, &["shift"])],
-        );
+        assert_same(&format!("{op:?}"), vec![shift.clone(), node("pool", op, &["shift"])]);
     }
 }
 
 #[test]
 fn layers_without_weights_agree() {
-    let lrn = Lrn {
-        size: 5,
-        alpha: 0.1,
-        beta: 0.75,
-        k: 1.0,
-    };
+    let lrn = Lrn { size: 5, alpha: 0.1, beta: 0.75, k: 1.0 };
     assert_same("lrn", vec![node("lrn", Op::Lrn(lrn), &["input"])]);
     let even = Lrn { size: 4, ..lrn };
-    assert_same(
-        "lrn of even size",
-        vec![node("lrn", Op::Lrn(even), &["input"])],
-    );
+    assert_same("lrn of even size", vec![node("lrn", Op::Lrn(even), &["input"])]);
     let pad = Op::PadChannels(PadChannels { channels: 13 });
     assert_same("pad", vec![node("pad", pad, &["input"])]);
     assert_same("relu", vec![node("relu", Op::Relu, &["input"])]);
     let mean = node("mean", Op::GlobalAvgPool, &["input"]);
     let gate = node("gate", Op::Sigmoid, &["mean"]);
-    assert_same(
-        "scale",
-        vec![
-            mean,
-            gate,
-            node("scale", Op::ScaleChannels, &["input", "gate"]),
-        ],
-    );
+    assert_same("scale", vec![mean, gate, node("scale", Op::ScaleChannels, &["input", "gate"])]);
 }
 
 #[test]
 fn a_flattened_map_enters_a_linear_layer_channels_first() {
-    let linear = Linear {
-        in_features: CHANNELS * SIZE * SIZE,
-        out_features: 37,
-        bias: true,
-    };
+    let linear = Linear { in_features: CHANNELS * SIZE * SIZE, out_features: 37, bias: true };
     let nodes = vec![
         node("flat", Op::Flatten, &["input"]),
         node("linear", Op::Linear(linear), &["flat"]),
-        node(
-            "norm",
-            Op::BatchNorm(BatchNorm {
-                channels: 37,
-                eps: 1e-3,
-            }),
-            &["linear"],
-        ),
+        node("norm", Op::BatchNorm(BatchNorm { channels: 37, eps: 1e-3 }), &["linear"]),
         node("relu", Op::Relu, &["norm"]),
     ];
     assert_same("linear", nodes);

@@ -54,11 +54,7 @@ fn counts_are_those_of_the_published_networks() {
         let found = totals.macs as f64 / 1e6;
         assert!((found - mega_macs).abs() <= 0.06, "{id}: {found} M MACs");
         if let Some(gops) = gops {
-            assert!(
-                (totals.gops_paper - gops).abs() <= 6e-4,
-                "{id}: {} G",
-                totals.gops_paper
-            );
+            assert!((totals.gops_paper - gops).abs() <= 6e-4, "{id}: {} G", totals.gops_paper);
         }
     }
     assert_eq!(network::catalog().len(), COUNTS.len());
@@ -80,11 +76,7 @@ fn every_network_ends_in_a_thousand_classes() {
     for id in network::catalog() {
         let graph = graph(id);
         let shapes = graph.shapes(graph.input.size).unwrap();
-        assert_eq!(
-            shapes.last(),
-            Some(&Shape::Vector { features: 1000 }),
-            "{id}"
-        );
+        assert_eq!(shapes.last(), Some(&Shape::Vector { features: 1000 }), "{id}");
     }
 }
 
@@ -102,10 +94,7 @@ fn a_graph_reads_back_from_json_and_from_toml_as_written() {
 #[test]
 fn unknown_fields_of_a_graph_are_refused() {
     let json = serde_json::to_string(&graph("alexnet")).unwrap();
-    for (known, unknown) in [
-        ("\"groups\"", "\"group\""),
-        ("\"inputs\"", "\"input_names\""),
-    ] {
+    for (known, unknown) in [("\"groups\"", "\"group\""), ("\"inputs\"", "\"input_names\"")] {
         let broken = json.replacen(known, unknown, 1);
         assert!(serde_json::from_str::<Graph>(&broken).is_err(), "{unknown}");
     }
@@ -114,11 +103,7 @@ fn unknown_fields_of_a_graph_are_refused() {
 /// The error after a change to one layer of ResNet-18.
 fn broken(layer: &str, change: fn(&mut network::Node)) -> GraphError {
     let mut graph = graph("resnet18");
-    let node = graph
-        .nodes
-        .iter_mut()
-        .find(|node| node.name == layer)
-        .unwrap();
+    let node = graph.nodes.iter_mut().find(|node| node.name == layer).unwrap();
     change(node);
     graph.shapes(224).unwrap_err()
 }
@@ -126,20 +111,11 @@ fn broken(layer: &str, change: fn(&mut network::Node)) -> GraphError {
 #[test]
 fn errors_name_the_layer_that_cannot_be() {
     let error = broken("layer2.0.conv1", |node| {
-        let Op::Conv2d(conv) = &mut node.op else {
-            panic!("a convolution")
-        };
+        let Op::Conv2d(conv) = &mut node.op else { panic!("a convolution") };
         conv.in_channels = 65;
     });
     let (layer, declared, found) = ("layer2.0.conv1".to_owned(), 65, 64);
-    assert_eq!(
-        error,
-        GraphError::Channels {
-            layer,
-            declared,
-            found
-        }
-    );
+    assert_eq!(error, GraphError::Channels { layer, declared, found });
 
     let error = broken("layer1.0.add", |node| node.inputs[1] = "layer9".to_owned());
     let (layer, input) = ("layer1.0.add".to_owned(), "layer9".to_owned());
@@ -149,20 +125,13 @@ fn errors_name_the_layer_that_cannot_be() {
     assert!(matches!(error, GraphError::ShapesDiffer { layer, .. } if layer == "layer2.0.add"));
 
     let error = broken("bn1", |node| node.name = "conv1".to_owned());
-    assert_eq!(
-        error,
-        GraphError::NameTaken {
-            layer: "conv1".to_owned()
-        }
-    );
+    assert_eq!(error, GraphError::NameTaken { layer: "conv1".to_owned() });
 
     let error = broken("fc", |node| node.inputs = vec!["avgpool".to_owned()]);
     assert!(matches!(error, GraphError::WrongRank { layer, .. } if layer == "fc"));
 
     let error = broken("conv1", |node| {
-        let Op::Conv2d(conv) = &mut node.op else {
-            panic!("a convolution")
-        };
+        let Op::Conv2d(conv) = &mut node.op else { panic!("a convolution") };
         conv.stride = [0, 2];
     });
     assert!(
@@ -173,10 +142,7 @@ fn errors_name_the_layer_that_cannot_be() {
 #[test]
 fn an_image_too_small_is_refused_with_the_layer_that_cannot_take_it() {
     let error = graph("alexnet-bvlc").shapes(32).unwrap_err();
-    assert!(
-        matches!(error, GraphError::WindowTooLarge { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, GraphError::WindowTooLarge { .. }), "{error}");
     assert!(graph("resnet18").shapes(0).is_err());
     assert!(graph("resnet18").shapes(usize::MAX).is_err());
 }

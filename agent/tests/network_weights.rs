@@ -24,30 +24,15 @@ fn squeezenet() -> Graph {
 fn complete() -> Tensors {
     let weights = Weights::hashed(&squeezenet(), 3);
     let keys = squeezenet().weight_keys();
-    let tensor = |key: &str| {
-        weights
-            .get(key)
-            .map(|t| (t.shape.clone(), t.values.clone()))
-    };
-    keys.iter()
-        .filter_map(|key| Some((key.key.clone(), tensor(&key.key)?)))
-        .collect()
+    let tensor = |key: &str| weights.get(key).map(|t| (t.shape.clone(), t.values.clone()));
+    keys.iter().filter_map(|key| Some((key.key.clone(), tensor(&key.key)?))).collect()
 }
 
 fn write(tensors: &Tensors, folder: &Path) -> PathBuf {
     let bytes: BTreeMap<&String, (Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(key, (shape, values))| {
-            (
-                key,
-                (
-                    shape.clone(),
-                    values
-                        .iter()
-                        .flat_map(|value| value.to_le_bytes())
-                        .collect(),
-                ),
-            )
+            (key, (shape.clone(), values.iter().flat_map(|value| value.to_le_bytes()).collect()))
         })
         .collect();
     let views = bytes.iter().map(|(key, (shape, bytes))| {
@@ -75,13 +60,7 @@ fn a_complete_file_gives_the_weights_that_were_written() {
 #[test]
 fn the_digest_is_that_of_the_documented_bytes() {
     let mut weights = Weights::default();
-    weights.insert(
-        "b".to_owned(),
-        WeightTensor {
-            shape: vec![2],
-            values: vec![1.0, -0.5],
-        },
-    );
+    weights.insert("b".to_owned(), WeightTensor { shape: vec![2], values: vec![1.0, -0.5] });
     // Origin: Python's hashlib over struct.pack("<Q1sQQff", 1, b"b", 1, 2, 1.0, -0.5).
     let expected = "8b5d7aa112e3e45ade35a05118548847e2a1d00d19513f2b43c5bf3f8831b937";
     assert_eq!(weights.digest(), expected);
@@ -89,12 +68,7 @@ fn the_digest_is_that_of_the_documented_bytes() {
 
 #[test]
 fn training_leftovers_are_ignored_and_nothing_else() {
-    for key in [
-        "bn.num_batches_tracked",
-        "aux1.conv.weight",
-        "aux2.fc.bias",
-        "AuxLogits.fc.bias",
-    ] {
+    for key in ["bn.num_batches_tracked", "aux1.conv.weight", "aux2.fc.bias", "AuxLogits.fc.bias"] {
         let mut tensors = complete();
         tensors.insert(key.to_owned(), (vec![1], vec![0.0]));
         assert!(read(&tensors).is_ok(), "{key}");
@@ -133,20 +107,14 @@ fn cut_and_foreign_files_are_refused() {
     let bytes = std::fs::read(&path).unwrap();
     for length in [0, 7, 8, 100, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..length]).unwrap();
-        assert!(
-            Weights::from_file(&path, &squeezenet()).is_err(),
-            "{length} bytes"
-        );
+        assert!(Weights::from_file(&path, &squeezenet()).is_err(), "{length} bytes");
     }
     std::fs::write(&path, [&bytes[..], &[0]].concat()).unwrap();
     let error = Weights::from_file(&path, &squeezenet()).unwrap_err();
     assert!(matches!(error, WeightsError::WrongLength { .. }), "{error}");
     std::fs::write(&path, [0xff; 64]).unwrap();
     let error = Weights::from_file(&path, &squeezenet()).unwrap_err();
-    assert!(
-        matches!(error, WeightsError::NotSafetensors { .. }),
-        "{error}"
-    );
+    assert!(matches!(error, WeightsError::NotSafetensors { .. }), "{error}");
     let absent = Weights::from_file(&folder.path().join("absent"), &squeezenet());
     assert!(matches!(absent, Err(WeightsError::Read { .. })));
 }

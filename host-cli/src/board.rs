@@ -214,7 +214,9 @@ impl Configuration {
     pub fn read(path: &Path) -> Result<Self, ConfigurationError> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
             Err(source) => return Err(ConfigurationError::Read { path: path.to_owned(), source }),
         };
         toml::from_str(&text).map_err(|source| ConfigurationError::Parse {

@@ -33,7 +33,10 @@ pub enum ClientError {
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// What is at the other end is not an agent, or not one of this version.
-    #[error("what answers at {address} is not a Wattline agent this program can talk to{}", tail(said))]
+    #[error(
+        "what answers at {address} is not a Wattline agent this program can talk to{}",
+        tail(said)
+    )]
     NotAnAgent {
         /// The board.
         address: String,

@@ -14,9 +14,8 @@ use wattline_protocol::units::{HostTime, Nanos};
 #[must_use]
 pub fn now() -> HostTime {
     // The clock exists on every kernel that runs this program.
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap_or_else(|_| {
-        nix::sys::time::TimeSpec::new(0, 0)
-    });
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC)
+        .unwrap_or_else(|_| nix::sys::time::TimeSpec::new(0, 0));
     let seconds = u64::try_from(time.tv_sec()).unwrap_or(0);
     HostTime(seconds * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0))
 }

@@ -57,7 +57,11 @@ impl RunFolder {
         Err(Failure {
             exit: Exit::Failed,
             what,
-            because: vec![format!("looked for {} and {}", direct.join(RECORDING).display(), below.join(RECORDING).display())],
+            because: vec![format!(
+                "looked for {} and {}",
+                direct.join(RECORDING).display(),
+                below.join(RECORDING).display()
+            )],
             mend: "name the directory of a run, or a run id below wattline-runs; \
                    `wattline fetch RUN --on BOARD` brings a run that only the board has"
                 .into(),
@@ -161,7 +165,9 @@ pub fn store_failure(error: &crate::store::StoreError) -> Failure {
             "make room on this machine's disk; the board goes on and keeps its records: \
              then `wattline fetch RUN --on BOARD`"
         }
-        E::NotARecording { .. } => "name the directory of a run; a recording is made by `wattline run`",
+        E::NotARecording { .. } => {
+            "name the directory of a run; a recording is made by `wattline run`"
+        }
         E::Damaged { .. } => {
             "fetch the run again from its board into another directory: \
              `wattline fetch RUN --on BOARD --out DIR`"

@@ -251,12 +251,9 @@ impl CampaignFile {
     /// [`SpecError`] naming the key and what is allowed.
     pub fn resolve(self, mode: Mode) -> Result<CampaignSpec, SpecError> {
         let quick = mode == Mode::Quick;
-        let batches =
-            if quick { QUICK_BATCHES.to_vec() } else { vec![1, 2, 4, 8, 16, 32, 64] };
+        let batches = if quick { QUICK_BATCHES.to_vec() } else { vec![1, 2, 4, 8, 16, 32, 64] };
         let spec = CampaignSpec {
-            networks: self
-                .networks
-                .unwrap_or_else(|| NETWORKS_DEFAULT.map(str::to_owned).to_vec()),
+            networks: self.networks.unwrap_or_else(|| NETWORKS_DEFAULT.map(str::to_owned).to_vec()),
             batch: self.batch.unwrap_or(batches),
             precision: self
                 .precision
@@ -269,9 +266,11 @@ impl CampaignFile {
             threads: self.threads.unwrap_or_else(|| vec![0]),
             cores: self.cores.unwrap_or_else(|| vec![String::new()]),
             windows: self.windows.unwrap_or(if quick { QUICK_WINDOWS } else { WINDOWS_DEFAULT }),
-            window_s_min: self
-                .window_s_min
-                .unwrap_or(if quick { QUICK_WINDOW_S_MIN } else { WINDOW_S_MIN_DEFAULT }),
+            window_s_min: self.window_s_min.unwrap_or(if quick {
+                QUICK_WINDOW_S_MIN
+            } else {
+                WINDOW_S_MIN_DEFAULT
+            }),
             sweeps_min: if quick { 0 } else { SWEEPS_MIN },
             inferences_min: if quick { QUICK_INFERENCES_MIN } else { INFERENCES_MIN },
             idle_s: if quick { QUICK_IDLE_S } else { IDLE_S_DEFAULT },
@@ -565,7 +564,8 @@ mod tests {
 
     #[test]
     fn quick_has_its_own_defaults() {
-        let spec = CampaignFile::parse("networks = ['enet']").unwrap().resolve(Mode::Quick).unwrap();
+        let spec =
+            CampaignFile::parse("networks = ['enet']").unwrap().resolve(Mode::Quick).unwrap();
         assert_eq!((spec.batch, spec.windows), (vec![1, 4], 3));
     }
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::campaign_spec::CampaignSpec;
 use crate::record::{
-    BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, RailDescription, RunId, RunOutcome,
-    Simulation, SkipReason, StreamEnd,
+    BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, RailDescription, RunId,
+    RunOutcome, Simulation, SkipReason, StreamEnd,
 };
 use crate::units::{BoardTime, HostTime};
 

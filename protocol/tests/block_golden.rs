@@ -11,26 +11,10 @@ use wattline_protocol::block::{BlockCodec, SampleBlock, decode, encode};
 const ROWS: usize = 100;
 
 const GOLDEN: [(BlockCodec, bool, &str); 4] = [
-    (
-        BlockCodec::Rice,
-        false,
-        include_str!("golden/block-rice-ok.hex"),
-    ),
-    (
-        BlockCodec::Rice,
-        true,
-        include_str!("golden/block-rice-failed.hex"),
-    ),
-    (
-        BlockCodec::BitPack,
-        false,
-        include_str!("golden/block-bitpack-ok.hex"),
-    ),
-    (
-        BlockCodec::BitPack,
-        true,
-        include_str!("golden/block-bitpack-failed.hex"),
-    ),
+    (BlockCodec::Rice, false, include_str!("golden/block-rice-ok.hex")),
+    (BlockCodec::Rice, true, include_str!("golden/block-rice-failed.hex")),
+    (BlockCodec::BitPack, false, include_str!("golden/block-bitpack-ok.hex")),
+    (BlockCodec::BitPack, true, include_str!("golden/block-bitpack-failed.hex")),
 ];
 
 /// Three rails under a load that steps each 16 rows; a late row, and where
@@ -39,11 +23,7 @@ fn block(with_failures: bool) -> SampleBlock {
     let mut block = SampleBlock::with_capacity(6, ROWS);
     for row in 0..100_i32 {
         let load = (row / 16 * 37 % 90) + row * row % 7;
-        let late = if row == 40 {
-            230
-        } else {
-            (row * 5 % 11).cast_unsigned()
-        };
+        let late = if row == 40 { 230 } else { (row * 5 % 11).cast_unsigned() };
         let time_ticks = 36_000_000_000 + u64::from(row.cast_unsigned()) * 1_000 + u64::from(late);
         let mut codes = [
             60 + load,
@@ -72,12 +52,8 @@ fn block(with_failures: bool) -> SampleBlock {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let line = |line: &[u8]| {
-        line.iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-            + "\n"
-    };
+    let line =
+        |line: &[u8]| line.iter().map(|byte| format!("{byte:02x}")).collect::<String>() + "\n";
     bytes.chunks(32).map(line).collect()
 }
 
@@ -92,11 +68,7 @@ fn the_rows_encode_to_the_golden_bytes() {
     for (codec, with_failures, golden) in GOLDEN {
         let mut payload = Vec::new();
         encode(&block(with_failures), codec, &mut payload);
-        assert_eq!(
-            hex(&payload),
-            golden,
-            "{codec:?}, with failures: {with_failures}"
-        );
+        assert_eq!(hex(&payload), golden, "{codec:?}, with failures: {with_failures}");
     }
 }
 

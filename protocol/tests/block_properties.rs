@@ -30,10 +30,7 @@ fn times(rows: usize) -> impl Strategy<Value = Vec<u64>> {
             let due = |row: u64| u64::from(start) + row * period;
             (0..).zip(late).map(|(row, late)| due(row) + late).collect()
         });
-    let any_times = vec(
-        prop_oneof![any::<u64>(), 0..9_u64, u64::MAX - 9..=u64::MAX],
-        rows,
-    );
+    let any_times = vec(prop_oneof![any::<u64>(), 0..9_u64, u64::MAX - 9..=u64::MAX], rows);
     prop_oneof![2 => timer, 1 => any_times]
 }
 
@@ -41,11 +38,7 @@ fn statuses(rows: usize) -> impl Strategy<Value = Vec<u32>> {
     let nibbles = vec(prop_oneof![6 => Just(0_u32), 1 => 0..6_u32], 8);
     let word =
         nibbles.prop_map(|nibbles| nibbles.iter().fold(0, |word, nibble| word << 4 | nibble));
-    prop_oneof![
-        Just(vec![0; rows]),
-        vec(word, rows),
-        vec(prop_oneof![Just(0), Just(0x33)], rows)
-    ]
+    prop_oneof![Just(vec![0; rows]), vec(word, rows), vec(prop_oneof![Just(0), Just(0x33)], rows)]
 }
 
 fn block() -> impl Strategy<Value = SampleBlock> {
@@ -56,11 +49,7 @@ fn block() -> impl Strategy<Value = SampleBlock> {
         })
         .prop_map(|(columns, times, statuses, codes)| {
             let rows = times.into_iter().zip(statuses).zip(codes);
-            filled(
-                columns,
-                rows.map(|((time, status), codes)| (time, status, codes))
-                    .collect(),
-            )
+            filled(columns, rows.map(|((time, status), codes)| (time, status, codes)).collect())
         })
 }
 
@@ -159,18 +148,13 @@ fn the_largest_block_comes_back_and_one_row_more_is_refused() {
     for row in 0..ROWS_MAX {
         let row = i32::try_from(row).unwrap();
         let codes: Vec<i32> = (0..16).map(|column| (row * (column + 3)) % 97).collect();
-        block
-            .push(u64::from(row.cast_unsigned()) * 143, 0, &codes)
-            .unwrap();
+        block.push(u64::from(row.cast_unsigned()) * 143, 0, &codes).unwrap();
     }
     for codec in CODECS {
         let bytes = encoded(&block, codec);
         assert_eq!(decoded(&bytes, codec, ROWS_MAX).as_ref(), Ok(&block));
         let rows = ROWS_MAX + 1;
-        assert_eq!(
-            decoded(&bytes, codec, rows),
-            Err(BlockError::TooManyRows { rows })
-        );
+        assert_eq!(decoded(&bytes, codec, rows), Err(BlockError::TooManyRows { rows }));
     }
 }
 
@@ -189,13 +173,7 @@ fn a_block_decodes_without_the_one_before_it() {
 
 #[test]
 fn a_failed_read_is_absent_and_never_a_number() {
-    let rows = (0..64).map(|at| {
-        (
-            at,
-            if at % 7 == 3 { 0x3 } else { 0 },
-            vec![1_000, 2_000, 3, 4],
-        )
-    });
+    let rows = (0..64).map(|at| (at, if at % 7 == 3 { 0x3 } else { 0 }, vec![1_000, 2_000, 3, 4]));
     for codec in CODECS {
         let bytes = encoded(&filled(4, rows.clone().collect()), codec);
         let block = decoded(&bytes, codec, 64).unwrap();

@@ -99,7 +99,8 @@ impl Tally {
         }
         let (before, last) = self.lengths.get(self.lengths.len() - 2 * third..)?.split_at(third);
         let (before, last) = (before.iter().sum::<i64>(), last.iter().sum::<i64>());
-        let change = (i128::from(last) - i128::from(before)).abs() * 1000 / i128::from(before.max(1));
+        let change =
+            (i128::from(last) - i128::from(before)).abs() * 1000 / i128::from(before.max(1));
         u32::try_from(change).ok()
     }
 }

@@ -94,12 +94,9 @@ fn spool() -> Check {
         Ok(folder)
     });
     match folder {
-        Ok(folder) => Check {
-            name: "spool",
-            good: true,
-            found: folder.display().to_string(),
-            cure: "",
-        },
+        Ok(folder) => {
+            Check { name: "spool", good: true, found: folder.display().to_string(), cure: "" }
+        }
         Err(failure) => Check {
             name: "spool",
             good: false,

@@ -39,10 +39,9 @@ pub(super) fn run(args: &InferArgs) -> Result<(), Failure> {
 fn failure(args: &InferArgs, error: &InferError) -> Failure {
     let (status, mend) = match error {
         InferError::Network(_) => (2, "name one of these; `wattline networks` tells more"),
-        InferError::Tensors(_) | InferError::Engine(EngineError::Weights(_)) => (
-            1,
-            "use a safetensors file with the network's PyTorch names in f32, or hashed:SEED",
-        ),
+        InferError::Tensors(_) | InferError::Engine(EngineError::Weights(_)) => {
+            (1, "use a safetensors file with the network's PyTorch names in f32, or hashed:SEED")
+        }
         InferError::Engine(EngineError::CudaNotBuilt | EngineError::Open { .. }) => {
             (1, "install wattline-runner-cuda on a board with an NVIDIA GPU, or use --device cpu")
         }

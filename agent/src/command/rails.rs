@@ -33,7 +33,9 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
         }
     }
     if !args.json && !found.rails.is_empty() {
-        line("rail                 source chip     bus  addr  shunt/ohm  role   rate/Hz  limit/Hz")?;
+        line(
+            "rail                 source chip     bus  addr  shunt/ohm  role   rate/Hz  limit/Hz",
+        )?;
     }
     for rail in &found.rails {
         line(&if args.json { as_json(rail) } else { as_text(rail) })?;

@@ -27,10 +27,7 @@ pub fn check_batch(batch: usize) -> Result<(), EngineError> {
     match batch {
         0 => Err(EngineError::EmptyBatch),
         1..=BATCH_MAX => Ok(()),
-        _ => Err(EngineError::BatchTooLarge {
-            batch,
-            limit: BATCH_MAX,
-        }),
+        _ => Err(EngineError::BatchTooLarge { batch, limit: BATCH_MAX }),
     }
 }
 
@@ -108,41 +105,19 @@ impl CandleExecutor {
         check_batch(options.batch)?;
         let device = target::open(options.processor, options.precision)?;
         let element = options.precision.element();
-        let passes = PlanOptions {
-            fold: options.fold,
-            fuse: options.fused,
-        };
+        let passes = PlanOptions { fold: options.fold, fuse: options.fused };
         let plan = Plan::new(graph, weights, options.size, passes)?;
         let input_dims = plan.input.with_batch(options.batch);
-        let layers = plan
-            .steps
-            .iter()
-            .map(|step| describe(step, options.batch))
-            .collect();
+        let layers = plan.steps.iter().map(|step| describe(step, options.batch)).collect();
         let ours = device.is_cpu() && element == DType::F32;
         let network = if options.fused && ours {
-            let made =
-                OwnNetwork::new(plan, options.batch).map_err(|source| EngineError::Transfer {
-                    what: "buffers",
-                    source,
-                })?;
+            let made = OwnNetwork::new(plan, options.batch)
+                .map_err(|source| EngineError::Transfer { what: "buffers", source })?;
             Network::Own(Box::new(made))
         } else {
-            Network::Plain(PlainNetwork::new(
-                plan,
-                Place {
-                    device: &device,
-                    element,
-                },
-            )?)
+            Network::Plain(PlainNetwork::new(plan, Place { device: &device, element })?)
         };
-        Ok(CandleExecutor {
-            layers,
-            network,
-            input_dims,
-            device,
-            element,
-        })
+        Ok(CandleExecutor { layers, network, input_dims, device, element })
     }
 
     /// The layers in the order of execution.
@@ -161,15 +136,10 @@ impl CandleExecutor {
             let (expected, found) = (self.input_dims.clone(), input.dims().to_vec());
             return Err(EngineError::InputShape { expected, found });
         }
-        let moved = input
-            .to_device(&self.device)
-            .and_then(|input| input.to_dtype(self.element));
+        let moved = input.to_device(&self.device).and_then(|input| input.to_dtype(self.element));
         moved
             .and_then(|input| input.contiguous())
-            .map_err(|source| EngineError::Transfer {
-                what: "input",
-                source,
-            })
+            .map_err(|source| EngineError::Transfer { what: "input", source })
     }
 
     /// One inference; the result is in f32 on the CPU, hence complete.
@@ -178,19 +148,13 @@ impl CandleExecutor {
     /// [`EngineError`] naming the layer that failed.
     pub fn run(&mut self, input: &Tensor, mut spans: Spans<'_>) -> Result<Tensor, EngineError> {
         let image = self.stage(input)?;
-        let moved = |source| EngineError::Transfer {
-            what: "input",
-            source,
-        };
+        let moved = |source| EngineError::Transfer { what: "input", source };
         match &mut self.network {
             Network::Plain(network) => network.accept(image),
             Network::Own(network) => network.accept(&image).map_err(moved)?,
         }
         for (index, layer) in self.layers.iter().enumerate() {
-            let failed = |source| EngineError::Layer {
-                layer: layer.name.clone(),
-                source,
-            };
+            let failed = |source| EngineError::Layer { layer: layer.name.clone(), source };
             match &mut self.network {
                 Network::Plain(network) => network.step(index).map_err(failed)?,
                 Network::Own(network) => network.step(index).map_err(failed)?,
@@ -204,10 +168,7 @@ impl CandleExecutor {
             Network::Plain(network) => network.answer(),
             Network::Own(network) => network.answer(),
         };
-        answer.map_err(|source| EngineError::Transfer {
-            what: "output",
-            source,
-        })
+        answer.map_err(|source| EngineError::Transfer { what: "output", source })
     }
 }
 

@@ -70,33 +70,19 @@ impl PlainStep {
                 let [kh, kw] = conv.kernel;
                 let shape = [conv.out_channels, conv.in_channels / conv.groups, kh, kw];
                 let bias = bias.map(per_channel).transpose()?;
-                PlainOp::Conv {
-                    conv,
-                    weight: place.tensor(weight, &shape)?,
-                    bias,
-                }
+                PlainOp::Conv { conv, weight: place.tensor(weight, &shape)?, bias }
             }
-            StepOp::Linear {
-                linear,
-                weight,
-                bias,
-            } => {
+            StepOp::Linear { linear, weight, bias } => {
                 let weight = place.tensor(weight, &[linear.out_features, linear.in_features])?;
-                PlainOp::Linear {
-                    weight: weight.t()?,
-                    bias: bias.map(per_channel).transpose()?,
-                }
+                PlainOp::Linear { weight: weight.t()?, bias: bias.map(per_channel).transpose()? }
             }
-            StepOp::Affine { scale, shift } => PlainOp::Affine {
-                scale: per_channel(scale)?,
-                shift: per_channel(shift)?,
-            },
+            StepOp::Affine { scale, shift } => {
+                PlainOp::Affine { scale: per_channel(scale)?, shift: per_channel(shift)? }
+            }
             weightless => PlainOp::Weightless(weightless),
         };
         let activation = match std::mem::replace(&mut step.activation, Activation::None) {
-            Activation::Prelu(slope) => PlainActivation::Prelu {
-                slope: per_channel(slope)?,
-            },
+            Activation::Prelu(slope) => PlainActivation::Prelu { slope: per_channel(slope)? },
             simple => PlainActivation::Simple(simple),
         };
         Ok(PlainStep { op, activation })
@@ -170,8 +156,7 @@ fn convolve(x: &Tensor, weight: &Tensor, conv: &Conv2d) -> Result<Tensor> {
     let padded = if pad_h == pad_w {
         x.clone()
     } else {
-        x.pad_with_zeros(2, pad_h, pad_h)?
-            .pad_with_zeros(3, pad_w, pad_w)?
+        x.pad_with_zeros(2, pad_h, pad_h)?.pad_with_zeros(3, pad_w, pad_w)?
     };
     let padding = if pad_h == pad_w { pad_h } else { 0 };
     if step_h == step_w {
@@ -193,15 +178,11 @@ fn every(x: &Tensor, dim: usize, step: usize) -> Result<Tensor> {
 #[expect(clippy::cast_precision_loss, reason = "a window of a few channels")]
 fn normalise_locally(x: &Tensor, lrn: &Lrn) -> Result<Tensor> {
     let channels = x.dim(1)?;
-    let squares = x
-        .sqr()?
-        .pad_with_zeros(1, lrn.size / 2, (lrn.size - 1) / 2)?;
+    let squares = x.sqr()?.pad_with_zeros(1, lrn.size / 2, (lrn.size - 1) / 2)?;
     let mut sum = squares.narrow(1, 0, channels)?;
     for offset in 1..lrn.size {
         sum = (sum + squares.narrow(1, offset, channels)?)?;
     }
-    let denominator = sum
-        .affine(lrn.alpha / lrn.size as f64, lrn.k)?
-        .powf(lrn.beta)?;
+    let denominator = sum.affine(lrn.alpha / lrn.size as f64, lrn.k)?.powf(lrn.beta)?;
     x / denominator
 }

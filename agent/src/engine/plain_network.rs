@@ -28,38 +28,14 @@ impl PlainNetwork {
         let output = plan.output;
         let load = |mut step: Step| match PlainStep::load(&mut step, place) {
             Ok(plain) => {
-                let Step {
-                    inputs,
-                    residual,
-                    frees,
-                    ..
-                } = step;
-                Ok((
-                    plain,
-                    Links {
-                        inputs,
-                        residual,
-                        frees,
-                    },
-                ))
+                let Step { inputs, residual, frees, .. } = step;
+                Ok((plain, Links { inputs, residual, frees }))
             }
-            Err(source) => Err(EngineError::Layer {
-                layer: step.name,
-                source,
-            }),
+            Err(source) => Err(EngineError::Layer { layer: step.name, source }),
         };
-        let steps = plan
-            .steps
-            .into_iter()
-            .map(load)
-            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let steps = plan.steps.into_iter().map(load).collect::<std::result::Result<Vec<_>, _>>()?;
         let values = vec![None; steps.len()];
-        Ok(PlainNetwork {
-            steps,
-            output,
-            image: None,
-            values,
-        })
+        Ok(PlainNetwork { steps, output, image: None, values })
     }
 
     pub(super) fn accept(&mut self, image: Tensor) {
@@ -84,10 +60,7 @@ impl PlainNetwork {
 
     /// The answer in f32 on the CPU; it is taken out, so that nothing stays.
     pub(super) fn answer(&mut self) -> Result<Tensor> {
-        let output = self
-            .value(self.output)?
-            .to_dtype(DType::F32)?
-            .to_device(&Device::Cpu);
+        let output = self.value(self.output)?.to_dtype(DType::F32)?.to_device(&Device::Cpu);
         self.values.fill(None);
         output
     }

@@ -160,16 +160,8 @@ impl Plan {
         }
         let (steps, output) = planner.finish();
         let channels = graph.input.channels;
-        let input = Shape::Map {
-            channels,
-            height: size,
-            width: size,
-        };
-        let mut plan = Plan {
-            steps,
-            input,
-            output,
-        };
+        let input = Shape::Map { channels, height: size, width: size };
+        let mut plan = Plan { steps, input, output };
         plan.free_after_last_use();
         Ok(plan)
     }
@@ -177,12 +169,7 @@ impl Plan {
     fn free_after_last_use(&mut self) {
         let mut seen = vec![self.output];
         for step in self.steps.iter_mut().rev() {
-            let reads = step
-                .inputs
-                .iter()
-                .chain(&step.residual)
-                .copied()
-                .collect::<Vec<_>>();
+            let reads = step.inputs.iter().chain(&step.residual).copied().collect::<Vec<_>>();
             for value in reads {
                 if !seen.contains(&value) {
                     seen.push(value);

@@ -30,13 +30,7 @@ impl Planner {
         if let Some(last) = readers.last_mut() {
             *last += 1;
         }
-        Planner {
-            weights,
-            options,
-            readers,
-            made: Vec::new(),
-            steps: Vec::new(),
-        }
+        Planner { weights, options, readers, made: Vec::new(), steps: Vec::new() }
     }
 
     /// Takes the next layer of the graph.
@@ -54,26 +48,12 @@ impl Planner {
         }
         let (op, activation) = self.step_op(node)?;
         let mut inputs: Vec<Value> = sources.iter().map(|source| self.value(*source)).collect();
-        let residual = if matches!(node.op, Op::Add) {
-            inputs.pop()
-        } else {
-            None
-        };
+        let residual = if matches!(node.op, Op::Add) { inputs.pop() } else { None };
         self.made.push(Value::Step(self.steps.len()));
         let (name, kind) = (node.name.clone(), node.op.kind());
         let (absorbed, frees) = (Vec::new(), Vec::new());
-        let step = Step {
-            name,
-            kind,
-            absorbed,
-            op,
-            activation,
-            inputs,
-            residual,
-            shape,
-            macs,
-            frees,
-        };
+        let step =
+            Step { name, kind, absorbed, op, activation, inputs, residual, shape, macs, frees };
         self.steps.push(step);
         Ok(())
     }
@@ -125,11 +105,7 @@ impl Planner {
     /// other term exists when that step runs.
     fn absorb_sum(&mut self, sources: &[Source]) -> Option<usize> {
         let (first, second) = (self.value(sources[0]), self.value(sources[1]));
-        let (later, other) = if first > second {
-            (0, second)
-        } else {
-            (1, first)
-        };
+        let (later, other) = if first > second { (0, second) } else { (1, first) };
         let index = self.sole_maker(sources[later])?;
         if !self.is_open(index) || self.steps[index].residual.is_some() || first == second {
             return None;
@@ -160,32 +136,20 @@ impl Planner {
             Op::Conv2d(conv) => {
                 let weight = self.take(node, "weight")?;
                 let bias = conv.bias.then(|| self.take(node, "bias")).transpose()?;
-                StepOp::Conv {
-                    conv: *conv,
-                    weight,
-                    bias,
-                }
+                StepOp::Conv { conv: *conv, weight, bias }
             }
             Op::Linear(linear) => {
                 let weight = self.take(node, "weight")?;
                 let bias = linear.bias.then(|| self.take(node, "bias")).transpose()?;
-                StepOp::Linear {
-                    linear: *linear,
-                    weight,
-                    bias,
-                }
+                StepOp::Linear { linear: *linear, weight, bias }
             }
             Op::BatchNorm(norm) => {
                 let (scale, shift) = self.norm_affine(&node.name, norm)?;
-                StepOp::Affine {
-                    scale: round(&scale),
-                    shift: round(&shift),
-                }
+                StepOp::Affine { scale: round(&scale), shift: round(&shift) }
             }
-            Op::ChannelAffine(affine) => StepOp::Affine {
-                scale: affine.scale.clone(),
-                shift: affine.shift.clone(),
-            },
+            Op::ChannelAffine(affine) => {
+                StepOp::Affine { scale: affine.scale.clone(), shift: affine.shift.clone() }
+            }
             Op::Relu | Op::Relu6 | Op::Silu | Op::Sigmoid | Op::Prelu(_) | Op::Add => {
                 StepOp::Identity
             }
@@ -220,11 +184,7 @@ impl Planner {
     fn take_key(&mut self, key: String) -> Result<Vec<f32>, EngineError> {
         match self.weights.take(&key) {
             Some(tensor) => Ok(tensor.values),
-            None => Err(WeightsError::Missing {
-                key,
-                expected: Vec::new(),
-            }
-            .into()),
+            None => Err(WeightsError::Missing { key, expected: Vec::new() }.into()),
         }
     }
 
@@ -242,10 +202,7 @@ impl Planner {
         let affine = (0..norm.channels).map(|channel| {
             let scale =
                 f64::from(gamma[channel]) / (f64::from(variance[channel]) + norm.eps).sqrt();
-            (
-                scale,
-                f64::from(beta[channel]) - f64::from(mean[channel]) * scale,
-            )
+            (scale, f64::from(beta[channel]) - f64::from(mean[channel]) * scale)
         });
         Ok(affine.unzip())
     }
@@ -290,11 +247,7 @@ impl StepOp {
         }
         let old = bias.take().unwrap_or_else(|| vec![0.0; scale.len()]);
         let folded = old.iter().zip(scale).zip(shift);
-        *bias = Some(
-            folded
-                .map(|((old, a), b)| narrow(f64::from(*old) * a + b))
-                .collect(),
-        );
+        *bias = Some(folded.map(|((old, a), b)| narrow(f64::from(*old) * a + b)).collect());
     }
 }
 
@@ -302,10 +255,7 @@ fn round(values: &[f64]) -> Vec<f32> {
     values.iter().map(|value| narrow(*value)).collect()
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "rounding to f32 is the point"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is the point")]
 fn narrow(value: f64) -> f32 {
     value as f32
 }

@@ -27,14 +27,7 @@ impl Axis {
         let windows = pooled_length(length, kernel, stride, padding, ceil).unwrap_or(0);
         let reach = windows.saturating_sub(1) * stride + kernel;
         let after = reach.saturating_sub(length + padding);
-        Axis {
-            length,
-            kernel,
-            stride,
-            before: padding,
-            after,
-            windows,
-        }
+        Axis { length, kernel, stride, before: padding, after, windows }
     }
 
     /// Elements by which each window's sum is divided.

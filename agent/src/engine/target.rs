@@ -61,9 +61,7 @@ impl FromStr for Processor {
             "cuda" => Some(Processor::Cuda(0)),
             other => other.strip_prefix("cuda:").and_then(ordinal),
         };
-        found.ok_or_else(|| TargetError::Processor {
-            text: text.to_owned(),
-        })
+        found.ok_or_else(|| TargetError::Processor { text: text.to_owned() })
     }
 }
 
@@ -85,9 +83,7 @@ impl FromStr for Precision {
             "tf32" => Ok(Precision::Tf32),
             "f16" => Ok(Precision::F16),
             "bf16" => Ok(Precision::Bf16),
-            _ => Err(TargetError::Precision {
-                text: text.to_owned(),
-            }),
+            _ => Err(TargetError::Precision { text: text.to_owned() }),
         }
     }
 }
@@ -157,12 +153,7 @@ mod tests {
         assert_eq!("cuda".parse(), Ok(Processor::Cuda(0)));
         assert!("cuda:".parse::<Processor>().is_err());
         assert!("gpu".parse::<Processor>().is_err());
-        for precision in [
-            Precision::F32,
-            Precision::Tf32,
-            Precision::F16,
-            Precision::Bf16,
-        ] {
+        for precision in [Precision::F32, Precision::Tf32, Precision::F16, Precision::Bf16] {
             assert_eq!(precision.to_string().parse(), Ok(precision));
         }
         assert!("f64".parse::<Precision>().is_err());

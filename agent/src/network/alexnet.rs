@@ -79,22 +79,11 @@ pub(super) fn alexnet_bn() -> Graph {
 /// The net of 2012 on 227 pixels, with local response normalisation:
 /// 61.0 M parameters, 0.72 G MACs.
 pub(super) fn alexnet_bvlc() -> Graph {
-    let pool = MaxPool {
-        ceil: true,
-        ..max_window(3, 2)
-    };
-    let lrn = Op::Lrn(Lrn {
-        size: 5,
-        alpha: 1e-4,
-        beta: 0.75,
-        k: 1.0,
-    });
+    let pool = MaxPool { ceil: true, ..max_window(3, 2) };
+    let lrn = Op::Lrn(Lrn { size: 5, alpha: 1e-4, beta: 0.75, k: 1.0 });
     let (mut net, image) = Builder::new("alexnet-bvlc", 227);
     let mut wire = image;
-    for (first, kernel) in [
-        (0, kernel(96, 11).stride(4)),
-        (4, kernel(256, 5).pad(2).groups(2)),
-    ] {
+    for (first, kernel) in [(0, kernel(96, 11).stride(4)), (4, kernel(256, 5).pad(2).groups(2))] {
         wire = net.conv(format!("features.{first}"), kernel.bias(), &wire);
         wire = net.relu(format!("features.{}", first + 1), &wire);
         wire = net.same(format!("features.{}", first + 2), lrn.clone(), &wire);

@@ -84,24 +84,13 @@ impl Kernel {
 /// A square maximum pool without padding.
 pub(super) fn max_window(side: usize, step: usize) -> MaxPool {
     let (kernel, stride) = ([side, side], [step, step]);
-    MaxPool {
-        kernel,
-        stride,
-        padding: [0, 0],
-        ceil: false,
-    }
+    MaxPool { kernel, stride, padding: [0, 0], ceil: false }
 }
 
 /// The 3 × 3 average pool of the Inception pool branches: same size out.
 pub(super) fn avg_same(count_padding: bool) -> AvgPool {
     let (kernel, stride, padding) = ([3, 3], [1, 1], [1, 1]);
-    AvgPool {
-        kernel,
-        stride,
-        padding,
-        ceil: false,
-        count_padding,
-    }
+    AvgPool { kernel, stride, padding, ceil: false, count_padding }
 }
 
 /// A graph under construction.
@@ -114,18 +103,8 @@ impl Builder {
     /// An empty graph for colour images of `size` × `size` pixels.
     pub(super) fn new(id: &str, size: usize) -> (Builder, Wire) {
         let input = Input { channels: 3, size };
-        let graph = Graph {
-            id: id.to_owned(),
-            input,
-            nodes: Vec::new(),
-        };
-        (
-            Builder { graph },
-            Wire {
-                name: INPUT_NAME.to_owned(),
-                channels: 3,
-            },
-        )
+        let graph = Graph { id: id.to_owned(), input, nodes: Vec::new() };
+        (Builder { graph }, Wire { name: INPUT_NAME.to_owned(), channels: 3 })
     }
 
     pub(super) fn finish(self) -> Graph {
@@ -142,11 +121,7 @@ impl Builder {
     ) -> Wire {
         let name = name.into();
         let inputs = inputs.iter().map(|wire| wire.name.clone()).collect();
-        self.graph.nodes.push(Node {
-            name: name.clone(),
-            op,
-            inputs,
-        });
+        self.graph.nodes.push(Node { name: name.clone(), op, inputs });
         Wire { name, channels }
     }
 
@@ -156,22 +131,12 @@ impl Builder {
     }
 
     pub(super) fn conv(&mut self, name: impl Into<String>, kernel: Kernel, input: &Wire) -> Wire {
-        let conv = Conv2d {
-            in_channels: input.channels,
-            ..kernel.0
-        };
+        let conv = Conv2d { in_channels: input.channels, ..kernel.0 };
         self.node(name, Op::Conv2d(conv), &[input], conv.out_channels)
     }
 
     pub(super) fn norm(&mut self, name: impl Into<String>, eps: f64, input: &Wire) -> Wire {
-        self.same(
-            name,
-            Op::BatchNorm(BatchNorm {
-                channels: input.channels,
-                eps,
-            }),
-            input,
-        )
+        self.same(name, Op::BatchNorm(BatchNorm { channels: input.channels, eps }), input)
     }
 
     pub(super) fn relu(&mut self, name: impl Into<String>, input: &Wire) -> Wire {
@@ -179,13 +144,7 @@ impl Builder {
     }
 
     pub(super) fn prelu(&mut self, name: impl Into<String>, input: &Wire) -> Wire {
-        self.same(
-            name,
-            Op::Prelu(Prelu {
-                channels: input.channels,
-            }),
-            input,
-        )
+        self.same(name, Op::Prelu(Prelu { channels: input.channels }), input)
     }
 
     /// Convolution, normalisation (ε = 10⁻³) and ReLU: the unit of the
@@ -217,16 +176,8 @@ impl Builder {
     /// its images come normalised by ImageNet's mean and deviation.
     pub(super) fn rescaled(&mut self, input: &Wire) -> Wire {
         let scale = vec![0.229 / 0.5, 0.224 / 0.5, 0.225 / 0.5];
-        let shift = vec![
-            (0.485 - 0.5) / 0.5,
-            (0.456 - 0.5) / 0.5,
-            (0.406 - 0.5) / 0.5,
-        ];
-        self.same(
-            "transform_input",
-            Op::ChannelAffine(ChannelAffine { scale, shift }),
-            input,
-        )
+        let shift = vec![(0.485 - 0.5) / 0.5, (0.456 - 0.5) / 0.5, (0.406 - 0.5) / 0.5];
+        self.same("transform_input", Op::ChannelAffine(ChannelAffine { scale, shift }), input)
     }
 
     pub(super) fn max_pool(
@@ -248,22 +199,11 @@ impl Builder {
     }
 
     pub(super) fn adaptive(&mut self, name: &str, side: usize, input: &Wire) -> Wire {
-        self.same(
-            name,
-            Op::AdaptiveAvgPool(AdaptiveAvgPool {
-                output: [side, side],
-            }),
-            input,
-        )
+        self.same(name, Op::AdaptiveAvgPool(AdaptiveAvgPool { output: [side, side] }), input)
     }
 
     pub(super) fn pad_channels(&mut self, name: String, channels: usize, input: &Wire) -> Wire {
-        self.node(
-            name,
-            Op::PadChannels(PadChannels { channels }),
-            &[input],
-            channels,
-        )
+        self.node(name, Op::PadChannels(PadChannels { channels }), &[input], channels)
     }
 
     pub(super) fn add(&mut self, name: impl Into<String>, first: &Wire, second: &Wire) -> Wire {
@@ -277,21 +217,12 @@ impl Builder {
 
     /// A map of `side` × `side` pixels as one vector.
     pub(super) fn flatten(&mut self, side: usize, input: &Wire) -> Wire {
-        self.node(
-            "flatten",
-            Op::Flatten,
-            &[input],
-            input.channels * side * side,
-        )
+        self.node("flatten", Op::Flatten, &[input], input.channels * side * side)
     }
 
     /// A linear layer with bias.
     pub(super) fn linear(&mut self, name: &str, out_features: usize, input: &Wire) -> Wire {
-        let linear = Linear {
-            in_features: input.channels,
-            out_features,
-            bias: true,
-        };
+        let linear = Linear { in_features: input.channels, out_features, bias: true };
         self.node(name, Op::Linear(linear), &[input], out_features)
     }
 

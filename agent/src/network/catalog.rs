@@ -62,9 +62,6 @@ pub fn by_id(id: &str) -> Result<Graph, UnknownNetwork> {
     let hyphened = id.replace('_', "-");
     match CATALOG.iter().find(|(known, _)| *known == hyphened) {
         Some((_, maker)) => Ok(maker()),
-        None => Err(UnknownNetwork {
-            id: id.to_owned(),
-            known: catalog(),
-        }),
+        None => Err(UnknownNetwork { id: id.to_owned(), known: catalog() }),
     }
 }

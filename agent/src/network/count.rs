@@ -71,11 +71,7 @@ impl Graph {
     pub fn counts(&self, size: usize) -> Result<Vec<LayerCounts>, GraphError> {
         let shapes = self.shapes(size)?;
         let wiring = self.wiring()?;
-        let image = Shape::Map {
-            channels: self.input.channels,
-            height: size,
-            width: size,
-        };
+        let image = Shape::Map { channels: self.input.channels, height: size, width: size };
         let layers = self.nodes.iter().zip(&wiring).zip(&shapes);
         let counted = layers.map(|((node, sources), shape)| {
             let input = match sources[0] {

@@ -28,36 +28,14 @@ pub(super) fn enet() -> Graph {
     wire = net.norm("bn", EPS, &wire);
     wire = net.prelu("act", &wire);
     let stages = [
-        [
-            (64, Form::Down(1)),
-            (128, Form::Dilated(1)),
-            (128, Form::Dilated(1)),
-        ],
-        [
-            (256, Form::Down(4)),
-            (256, Form::Dilated(1)),
-            (256, Form::Dilated(2)),
-        ],
-        [
-            (512, Form::Down(4)),
-            (512, Form::Dilated(1)),
-            (512, Form::Dilated(4)),
-        ],
-        [
-            (1024, Form::Down(4)),
-            (1024, Form::Dilated(1)),
-            (1024, Form::Dilated(8)),
-        ],
+        [(64, Form::Down(1)), (128, Form::Dilated(1)), (128, Form::Dilated(1))],
+        [(256, Form::Down(4)), (256, Form::Dilated(1)), (256, Form::Dilated(2))],
+        [(512, Form::Down(4)), (512, Form::Dilated(1)), (512, Form::Dilated(4))],
+        [(1024, Form::Down(4)), (1024, Form::Dilated(1)), (1024, Form::Dilated(8))],
     ];
     for (stage, blocks) in (1..).zip(stages) {
         for (index, (channels, form)) in blocks.into_iter().enumerate() {
-            wire = bottleneck(
-                &mut net,
-                &format!("stage{stage}.{index}"),
-                channels,
-                form,
-                &wire,
-            );
+            wire = bottleneck(&mut net, &format!("stage{stage}.{index}"), channels, form, &wire);
         }
     }
     net.mean_and_linear("mean", "classifier", &wire);

@@ -382,26 +382,18 @@ impl Graph {
     /// is no earlier layer, or whose number of inputs is wrong.
     pub fn wiring(&self) -> Result<Vec<Vec<Source>>, GraphError> {
         if self.nodes.is_empty() {
-            return Err(GraphError::NoLayers {
-                id: self.id.clone(),
-            });
+            return Err(GraphError::NoLayers { id: self.id.clone() });
         }
         if self.nodes.len() > NODES_MAX {
             let (id, nodes) = (self.id.clone(), self.nodes.len());
-            return Err(GraphError::TooManyLayers {
-                id,
-                nodes,
-                limit: NODES_MAX,
-            });
+            return Err(GraphError::TooManyLayers { id, nodes, limit: NODES_MAX });
         }
         let mut known = HashMap::from([(INPUT_NAME, Source::Input)]);
         let mut wiring = Vec::with_capacity(self.nodes.len());
         for (index, node) in self.nodes.iter().enumerate() {
             wiring.push(node.sources(&known)?);
             if known.insert(&node.name, Source::Node(index)).is_some() {
-                return Err(GraphError::NameTaken {
-                    layer: node.name.clone(),
-                });
+                return Err(GraphError::NameTaken { layer: node.name.clone() });
             }
         }
         Ok(wiring)
@@ -412,21 +404,13 @@ impl Node {
     fn sources(&self, known: &HashMap<&str, Source>) -> Result<Vec<Source>, GraphError> {
         if let Err(expected) = self.op.takes(self.inputs.len()) {
             let (kind, found) = (self.op.kind(), self.inputs.len());
-            return Err(GraphError::InputCount {
-                layer: self.name.clone(),
-                kind,
-                expected,
-                found,
-            });
+            return Err(GraphError::InputCount { layer: self.name.clone(), kind, expected, found });
         }
         let find = |input: &String| {
-            known
-                .get(input.as_str())
-                .copied()
-                .ok_or_else(|| GraphError::UnknownInput {
-                    layer: self.name.clone(),
-                    input: input.clone(),
-                })
+            known.get(input.as_str()).copied().ok_or_else(|| GraphError::UnknownInput {
+                layer: self.name.clone(),
+                input: input.clone(),
+            })
         };
         self.inputs.iter().map(find).collect()
     }

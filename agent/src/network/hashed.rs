@@ -25,16 +25,11 @@ struct Range {
 }
 
 fn fnv1a(text: &str) -> u64 {
-    text.bytes().fold(FNV_OFFSET, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
-    })
+    text.bytes().fold(FNV_OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME))
 }
 
 /// 24 random bits of the state as a float in [0, 1), exactly.
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "24 bits fit the mantissa of f32"
-)]
+#[expect(clippy::cast_precision_loss, reason = "24 bits fit the mantissa of f32")]
 fn unit(state: u64) -> f32 {
     let mixed = (state ^ (state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -44,10 +39,7 @@ fn unit(state: u64) -> f32 {
 /// `count` values in [`low`, `high`) for a key and a seed, the same bits on
 /// every machine: each step is rounded to f32 and none is fused.
 #[must_use]
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "bounds are rounded to f32 by definition"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "bounds are rounded to f32 by definition")]
 pub fn hashed_values(key: &str, seed: u64, count: usize, low: f64, high: f64) -> Vec<f32> {
     let (base, span) = (low as f32, (high - low) as f32);
     let mut state = fnv1a(key).wrapping_add(seed.wrapping_mul(STEP));
@@ -88,13 +80,7 @@ impl Weights {
             for key in node.weight_keys() {
                 let Range { low, high } = range(graph, &node.name, &node.op, &key);
                 let values = hashed_values(&key.key, seed, key.elements(), low, high);
-                weights.insert(
-                    key.key,
-                    WeightTensor {
-                        shape: key.shape,
-                        values,
-                    },
-                );
+                weights.insert(key.key, WeightTensor { shape: key.shape, values });
             }
         }
         weights
@@ -103,30 +89,17 @@ impl Weights {
 
 /// The range that keeps activations of order one at any depth.
 fn range(graph: &Graph, layer: &str, op: &Op, key: &WeightKey) -> Range {
-    let symmetric = |bound: f64| Range {
-        low: -bound,
-        high: bound,
-    };
+    let symmetric = |bound: f64| Range { low: -bound, high: bound };
     match key.role {
         WeightRole::Kernel => symmetric(he_bound(&key.shape)),
         WeightRole::Bias => symmetric(0.1),
-        WeightRole::Slope => Range {
-            low: 0.1,
-            high: 0.4,
-        },
+        WeightRole::Slope => Range { low: 0.1, high: 0.4 },
         WeightRole::NormMean => symmetric(0.2),
-        WeightRole::NormVariance => Range {
-            low: 0.5,
-            high: 1.5,
-        },
-        WeightRole::NormScale if ends_residual_branch(&graph.id, layer, op) => Range {
-            low: 0.1,
-            high: 0.4,
-        },
-        WeightRole::NormScale => Range {
-            low: 0.7,
-            high: 1.2,
-        },
+        WeightRole::NormVariance => Range { low: 0.5, high: 1.5 },
+        WeightRole::NormScale if ends_residual_branch(&graph.id, layer, op) => {
+            Range { low: 0.1, high: 0.4 }
+        }
+        WeightRole::NormScale => Range { low: 0.7, high: 1.2 },
     }
 }
 
@@ -177,19 +150,12 @@ mod tests {
 
     #[test]
     fn only_the_last_norm_of_a_residual_branch_is_damped() {
-        let norm = Op::BatchNorm(super::super::BatchNorm {
-            channels: 1,
-            eps: 1e-5,
-        });
+        let norm = Op::BatchNorm(super::super::BatchNorm { channels: 1, eps: 1e-5 });
         assert!(ends_residual_branch("resnet50", "layer3.12.bn3", &norm));
         assert!(!ends_residual_branch("resnet50", "layer3.12.bn2", &norm));
         assert!(ends_residual_branch("resnet18", "layer1.0.bn2", &norm));
         assert!(ends_residual_branch("enet", "stage4.0.bn3", &norm));
         assert!(!ends_residual_branch("enet", "bn", &norm));
-        assert!(!ends_residual_branch(
-            "resnet18",
-            "layer1.0.downsample.1",
-            &norm
-        ));
+        assert!(!ends_residual_branch("resnet18", "layer1.0.downsample.1", &norm));
     }
 }

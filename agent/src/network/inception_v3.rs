@@ -21,12 +21,9 @@ pub(super) fn inception_v3() -> Graph {
         wire = block_a(&mut net, name, pooled, &wire);
     }
     wire = reduce_b(&mut net, "Mixed_6a", &wire);
-    for (name, width) in [
-        ("Mixed_6b", 128),
-        ("Mixed_6c", 160),
-        ("Mixed_6d", 160),
-        ("Mixed_6e", 192),
-    ] {
+    for (name, width) in
+        [("Mixed_6b", 128), ("Mixed_6c", 160), ("Mixed_6d", 160), ("Mixed_6e", 192)]
+    {
         wire = block_c(&mut net, name, width, &wire);
     }
     wire = reduce_d(&mut net, "Mixed_7a", &wire);
@@ -75,13 +72,7 @@ fn block_c(net: &mut Builder, name: &str, width: usize, input: &Wire) -> Wire {
     let direct = net.unit(format!("{name}.branch1x1"), kernel(192, 1), input);
     let kernels = [kernel(width, 1), flat(width), tall(192)];
     let seven = net.units(&format!("{name}.branch7x7_"), 1, &kernels, input);
-    let kernels = [
-        kernel(width, 1),
-        tall(width),
-        flat(width),
-        tall(width),
-        flat(192),
-    ];
+    let kernels = [kernel(width, 1), tall(width), flat(width), tall(width), flat(192)];
     let double = net.units(&format!("{name}.branch7x7dbl_"), 1, &kernels, input);
     let pool = pool_branch(net, name, 192, input);
     net.concat(format!("{name}.concat"), &[&direct, &seven, &double, &pool])
@@ -90,12 +81,7 @@ fn block_c(net: &mut Builder, name: &str, width: usize, input: &Wire) -> Wire {
 fn reduce_d(net: &mut Builder, name: &str, input: &Wire) -> Wire {
     let kernels = [kernel(192, 1), kernel(320, 3).stride(2)];
     let three = net.units(&format!("{name}.branch3x3_"), 1, &kernels, input);
-    let kernels = [
-        kernel(192, 1),
-        flat(192),
-        tall(192),
-        kernel(192, 3).stride(2),
-    ];
+    let kernels = [kernel(192, 1), flat(192), tall(192), kernel(192, 3).stride(2)];
     let seven = net.units(&format!("{name}.branch7x7x3_"), 1, &kernels, input);
     let pool = net.max_pool(format!("{name}.pool"), max_window(3, 2), input);
     net.concat(format!("{name}.concat"), &[&three, &seven, &pool])

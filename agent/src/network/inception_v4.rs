@@ -66,19 +66,12 @@ fn block_a(net: &mut Builder, name: &str, input: &Wire) -> Wire {
     let kernels = [kernel(64, 1), kernel(96, 3).pad(1), kernel(96, 3).pad(1)];
     let third = net.units(&format!("{name}.branch2."), 0, &kernels, input);
     let fourth = pool_branch(net, name, 96, input);
-    net.concat(
-        format!("{name}.concat"),
-        &[&first, &second, &third, &fourth],
-    )
+    net.concat(format!("{name}.concat"), &[&first, &second, &third, &fourth])
 }
 
 fn reduce_a(net: &mut Builder, name: &str, input: &Wire) -> Wire {
     let first = net.unit(format!("{name}.branch0"), kernel(384, 3).stride(2), input);
-    let kernels = [
-        kernel(192, 1),
-        kernel(224, 3).pad(1),
-        kernel(256, 3).stride(2),
-    ];
+    let kernels = [kernel(192, 1), kernel(224, 3).pad(1), kernel(256, 3).stride(2)];
     let second = net.units(&format!("{name}.branch1."), 0, &kernels, input);
     let pool = net.max_pool(format!("{name}.branch2"), max_window(3, 2), input);
     net.concat(format!("{name}.concat"), &[&first, &second, &pool])
@@ -88,30 +81,16 @@ fn block_b(net: &mut Builder, name: &str, input: &Wire) -> Wire {
     let first = net.unit(format!("{name}.branch0"), kernel(384, 1), input);
     let kernels = [kernel(192, 1), flat(224, 7), tall(256, 7)];
     let second = net.units(&format!("{name}.branch1."), 0, &kernels, input);
-    let kernels = [
-        kernel(192, 1),
-        tall(192, 7),
-        flat(224, 7),
-        tall(224, 7),
-        flat(256, 7),
-    ];
+    let kernels = [kernel(192, 1), tall(192, 7), flat(224, 7), tall(224, 7), flat(256, 7)];
     let third = net.units(&format!("{name}.branch2."), 0, &kernels, input);
     let fourth = pool_branch(net, name, 128, input);
-    net.concat(
-        format!("{name}.concat"),
-        &[&first, &second, &third, &fourth],
-    )
+    net.concat(format!("{name}.concat"), &[&first, &second, &third, &fourth])
 }
 
 fn reduce_b(net: &mut Builder, name: &str, input: &Wire) -> Wire {
     let kernels = [kernel(192, 1), kernel(192, 3).stride(2)];
     let first = net.units(&format!("{name}.branch0."), 0, &kernels, input);
-    let kernels = [
-        kernel(256, 1),
-        flat(256, 7),
-        tall(320, 7),
-        kernel(320, 3).stride(2),
-    ];
+    let kernels = [kernel(256, 1), flat(256, 7), tall(320, 7), kernel(320, 3).stride(2)];
     let second = net.units(&format!("{name}.branch1."), 0, &kernels, input);
     let pool = net.max_pool(format!("{name}.branch2"), max_window(3, 2), input);
     net.concat(format!("{name}.concat"), &[&first, &second, &pool])

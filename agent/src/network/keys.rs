@@ -65,20 +65,13 @@ impl Node {
                 let [kh, kw] = conv.kernel;
                 let per_group = conv.in_channels / conv.groups;
                 let weight = self.key("weight", &[conv.out_channels, per_group, kh, kw], Kernel);
-                let bias = conv
-                    .bias
-                    .then(|| self.key("bias", &[conv.out_channels], Bias));
+                let bias = conv.bias.then(|| self.key("bias", &[conv.out_channels], Bias));
                 [weight].into_iter().chain(bias).collect()
             }
             Op::Linear(linear) => {
                 let dims = [linear.out_features, linear.in_features];
-                let bias = linear
-                    .bias
-                    .then(|| self.key("bias", &[linear.out_features], Bias));
-                [self.key("weight", &dims, Kernel)]
-                    .into_iter()
-                    .chain(bias)
-                    .collect()
+                let bias = linear.bias.then(|| self.key("bias", &[linear.out_features], Bias));
+                [self.key("weight", &dims, Kernel)].into_iter().chain(bias).collect()
             }
             Op::BatchNorm(norm) => vec![
                 self.key("weight", &[norm.channels], NormScale),
@@ -106,10 +99,6 @@ impl Node {
     }
 
     fn key(&self, leaf: &str, shape: &[usize], role: WeightRole) -> WeightKey {
-        WeightKey {
-            key: format!("{}.{leaf}", self.name),
-            shape: shape.to_vec(),
-            role,
-        }
+        WeightKey { key: format!("{}.{leaf}", self.name), shape: shape.to_vec(), role }
     }
 }

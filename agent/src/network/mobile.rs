@@ -47,13 +47,7 @@ pub(super) fn mobilenet_v2() -> Graph {
             index += 1;
         }
     }
-    wire = normalised(
-        &mut net,
-        "features.18",
-        kernel(1280, 1),
-        Some(Op::Relu6),
-        &wire,
-    );
+    wire = normalised(&mut net, "features.18", kernel(1280, 1), Some(Op::Relu6), &wire);
     net.mean_and_linear("pool", "classifier.1", &wire);
     net.finish()
 }
@@ -71,23 +65,14 @@ pub(super) fn efficientnet_b0() -> Graph {
             wire = squeezed(&mut net, &name, expansion, depthwise, channels, &wire);
         }
     }
-    wire = normalised(
-        &mut net,
-        "features.8",
-        kernel(1280, 1),
-        Some(Op::Silu),
-        &wire,
-    );
+    wire = normalised(&mut net, "features.8", kernel(1280, 1), Some(Op::Silu), &wire);
     net.mean_and_linear("avgpool", "classifier.1", &wire);
     net.finish()
 }
 
 /// One filter per channel, padded so that only the stride shrinks.
 fn spread(channels: usize, side: usize, stride: usize) -> Kernel {
-    kernel(channels, side)
-        .stride(stride)
-        .pad(side / 2)
-        .groups(channels)
+    kernel(channels, side).stride(stride).pad(side / 2).groups(channels)
 }
 
 /// Convolution `NAME.0`, normalisation `NAME.1`, activation `NAME.2`.
@@ -127,27 +112,11 @@ fn inverted(
     let mut part = 0;
     if expansion > 1 {
         let widen = kernel(input.channels() * expansion, 1);
-        wire = normalised(
-            net,
-            &format!("{name}.conv.{part}"),
-            widen,
-            Some(Op::Relu6),
-            &wire,
-        );
+        wire = normalised(net, &format!("{name}.conv.{part}"), widen, Some(Op::Relu6), &wire);
         part += 1;
     }
-    wire = normalised(
-        net,
-        &format!("{name}.conv.{part}"),
-        depthwise,
-        Some(Op::Relu6),
-        &wire,
-    );
-    wire = net.conv(
-        format!("{name}.conv.{}", part + 1),
-        kernel(channels, 1),
-        &wire,
-    );
+    wire = normalised(net, &format!("{name}.conv.{part}"), depthwise, Some(Op::Relu6), &wire);
+    wire = net.conv(format!("{name}.conv.{}", part + 1), kernel(channels, 1), &wire);
     wire = net.norm(format!("{name}.conv.{}", part + 2), EPS, &wire);
     closed(net, name, input, wire, depthwise)
 }
@@ -165,43 +134,17 @@ fn squeezed(
     let mut part = 0;
     if expansion > 1 {
         let widen = kernel(input.channels() * expansion, 1);
-        wire = normalised(
-            net,
-            &format!("{name}.block.{part}"),
-            widen,
-            Some(Op::Silu),
-            &wire,
-        );
+        wire = normalised(net, &format!("{name}.block.{part}"), widen, Some(Op::Silu), &wire);
         part += 1;
     }
-    wire = normalised(
-        net,
-        &format!("{name}.block.{part}"),
-        depthwise,
-        Some(Op::Silu),
-        &wire,
-    );
+    wire = normalised(net, &format!("{name}.block.{part}"), depthwise, Some(Op::Silu), &wire);
     let gate = format!("{name}.block.{}", part + 1);
     let mean = net.same(format!("{gate}.avgpool"), Op::GlobalAvgPool, &wire);
-    let few = net.conv(
-        format!("{gate}.fc1"),
-        kernel(input.channels() / 4, 1).bias(),
-        &mean,
-    );
+    let few = net.conv(format!("{gate}.fc1"), kernel(input.channels() / 4, 1).bias(), &mean);
     let few = net.same(format!("{gate}.activation"), Op::Silu, &few);
-    let factors = net.conv(
-        format!("{gate}.fc2"),
-        kernel(wire.channels(), 1).bias(),
-        &few,
-    );
+    let factors = net.conv(format!("{gate}.fc2"), kernel(wire.channels(), 1).bias(), &few);
     let factors = net.same(format!("{gate}.scale_activation"), Op::Sigmoid, &factors);
     wire = net.node(gate, Op::ScaleChannels, &[&wire, &factors], wire.channels());
-    wire = normalised(
-        net,
-        &format!("{name}.block.{}", part + 2),
-        kernel(channels, 1),
-        None,
-        &wire,
-    );
+    wire = normalised(net, &format!("{name}.block.{}", part + 2), kernel(channels, 1), None, &wire);
     closed(net, name, input, wire, depthwise)
 }

@@ -20,31 +20,18 @@ pub(super) fn nin_bn() -> Graph {
     ];
     for (first, wide) in blocks {
         if first > 0 {
-            let pool = MaxPool {
-                padding: [1, 1],
-                ..max_window(3, 2)
-            };
+            let pool = MaxPool { padding: [1, 1], ..max_window(3, 2) };
             wire = net.max_pool(format!("features.{}", first - 1), pool, &wire);
         }
         for (step, index) in [first, first + 3, first + 6].into_iter().enumerate() {
-            let kernel = if step == 0 {
-                wide
-            } else {
-                kernel(wire.channels(), 1)
-            };
+            let kernel = if step == 0 { wide } else { kernel(wire.channels(), 1) };
             wire = net.conv(format!("features.{index}"), kernel.bias(), &wire);
             wire = net.norm(format!("features.{}", index + 1), EPS, &wire);
             wire = net.relu(format!("features.{}", index + 2), &wire);
         }
     }
     let (kernel, stride, padding) = ([7, 7], [1, 1], [0, 0]);
-    let pool = AvgPool {
-        kernel,
-        stride,
-        padding,
-        ceil: false,
-        count_padding: true,
-    };
+    let pool = AvgPool { kernel, stride, padding, ceil: false, count_padding: true };
     wire = net.avg_pool("features.39", pool, &wire);
     wire = net.flatten(1, &wire);
     net.linear("classifier", 1000, &wire);

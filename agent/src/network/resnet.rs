@@ -47,10 +47,7 @@ fn resnet(id: &str, block: Block, depths: [usize; 4]) -> Graph {
     let mut wire = net.conv("conv1", kernel(64, 7).stride(2).pad(3), &image);
     wire = net.norm("bn1", EPS, &wire);
     wire = net.relu("relu", &wire);
-    let stem_pool = MaxPool {
-        padding: [1, 1],
-        ..max_window(3, 2)
-    };
+    let stem_pool = MaxPool { padding: [1, 1], ..max_window(3, 2) };
     wire = net.max_pool("maxpool", stem_pool, &wire);
     for (stage, depth) in depths.into_iter().enumerate() {
         let width = 64 << stage;
@@ -73,10 +70,7 @@ fn residual(
     input: &Wire,
 ) -> Wire {
     let kernels = match block {
-        Block::Basic => vec![
-            kernel(width, 3).stride(stride).pad(1),
-            kernel(width, 3).pad(1),
-        ],
+        Block::Basic => vec![kernel(width, 3).stride(stride).pad(1), kernel(width, 3).pad(1)],
         Block::Bottleneck => {
             let middle = kernel(width, 3).stride(stride).pad(1);
             vec![kernel(width, 1), middle, kernel(4 * width, 1)]

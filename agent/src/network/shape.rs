@@ -37,11 +37,7 @@ impl Shape {
     #[must_use]
     pub fn elements(&self) -> usize {
         match *self {
-            Shape::Map {
-                channels,
-                height,
-                width,
-            } => channels * height * width,
+            Shape::Map { channels, height, width } => channels * height * width,
             Shape::Vector { features } => features,
         }
     }
@@ -68,11 +64,7 @@ impl Shape {
     #[must_use]
     pub fn with_batch(&self, batch: usize) -> Vec<usize> {
         match *self {
-            Shape::Map {
-                channels,
-                height,
-                width,
-            } => vec![batch, channels, height, width],
+            Shape::Map { channels, height, width } => vec![batch, channels, height, width],
             Shape::Vector { features } => vec![batch, features],
         }
     }
@@ -81,11 +73,7 @@ impl Shape {
 impl fmt::Display for Shape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Shape::Map {
-                channels,
-                height,
-                width,
-            } => write!(f, "{channels}x{height}x{width}"),
+            Shape::Map { channels, height, width } => write!(f, "{channels}x{height}x{width}"),
             Shape::Vector { features } => write!(f, "{features}"),
         }
     }
@@ -116,11 +104,7 @@ impl Graph {
         let wiring = self.wiring()?;
         in_range("input", "channels", self.input.channels)?;
         in_range("input", "size", size)?;
-        let image = Shape::Map {
-            channels: self.input.channels,
-            height: size,
-            width: size,
-        };
+        let image = Shape::Map { channels: self.input.channels, height: size, width: size };
         let mut shapes: Vec<Shape> = Vec::with_capacity(self.nodes.len());
         for (node, sources) in self.nodes.iter().zip(wiring) {
             let inputs: Vec<Shape> = sources
@@ -143,12 +127,7 @@ fn in_range(layer: &str, field: &'static str, found: usize) -> Result<(), GraphE
     if (1..=NUMBER_MAX).contains(&found) {
         return Ok(());
     }
-    Err(GraphError::BadNumber {
-        layer: layer.to_owned(),
-        field,
-        found,
-        expected: "1 to 2^20",
-    })
+    Err(GraphError::BadNumber { layer: layer.to_owned(), field, found, expected: "1 to 2^20" })
 }
 
 impl Node {
@@ -160,8 +139,7 @@ impl Node {
             Op::Prelu(prelu) => self.same_channels(prelu.channels, first).map(|()| first),
             Op::ChannelAffine(affine) => {
                 self.same_channels(affine.scale.len(), first)?;
-                self.same_channels(affine.shift.len(), first)
-                    .map(|()| first)
+                self.same_channels(affine.shift.len(), first).map(|()| first)
             }
             Op::Lrn(lrn) => {
                 in_range(&self.name, "size", lrn.size)?;
@@ -177,9 +155,7 @@ impl Node {
             Op::AdaptiveAvgPool(pool) => self.averaged(first, pool.output),
             Op::GlobalAvgPool => self.averaged(first, [1, 1]),
             Op::Linear(linear) => self.linear_shape(linear, first),
-            Op::Flatten => Ok(Shape::Vector {
-                features: first.elements(),
-            }),
+            Op::Flatten => Ok(Shape::Vector { features: first.elements() }),
             Op::Add if first == inputs[1] => Ok(first),
             Op::Add => Err(self.differ(first, inputs[1])),
             Op::Concat => self.concat_shape(inputs),
@@ -193,11 +169,7 @@ impl Node {
         in_range(&self.name, "output", height)?;
         in_range(&self.name, "output", width)?;
         let [channels, ..] = self.map(input)?;
-        Ok(Shape::Map {
-            channels,
-            height,
-            width,
-        })
+        Ok(Shape::Map { channels, height, width })
     }
 
     fn linear_shape(&self, linear: &Linear, input: Shape) -> Result<Shape, GraphError> {
@@ -207,20 +179,12 @@ impl Node {
         in_range(&self.name, "out_features", linear.out_features)?;
         self.same_channels(linear.in_features, input)?;
         self.check_elements("weight", &[linear.in_features, linear.out_features])?;
-        Ok(Shape::Vector {
-            features: linear.out_features,
-        })
+        Ok(Shape::Vector { features: linear.out_features })
     }
 
     fn scaled_shape(&self, input: Shape, factors: Shape) -> Result<Shape, GraphError> {
         let [channels, ..] = self.map(input)?;
-        if factors
-            == (Shape::Map {
-                channels,
-                height: 1,
-                width: 1,
-            })
-        {
+        if factors == (Shape::Map { channels, height: 1, width: 1 }) {
             return Ok(input);
         }
         Err(self.differ(input, factors))
@@ -232,11 +196,7 @@ impl Node {
         if padded < channels {
             self.same_channels(padded, input)?;
         }
-        Ok(Shape::Map {
-            channels: padded,
-            height,
-            width,
-        })
+        Ok(Shape::Map { channels: padded, height, width })
     }
 
     fn conv_shape(&self, conv: &Conv2d, input: Shape) -> Result<Shape, GraphError> {
@@ -249,12 +209,7 @@ impl Node {
         if !divides(conv.in_channels) || !divides(conv.out_channels) {
             let expected = "a divisor of both channel numbers";
             let (layer, field, found) = (name.clone(), "groups", conv.groups);
-            return Err(GraphError::BadNumber {
-                layer,
-                field,
-                found,
-                expected,
-            });
+            return Err(GraphError::BadNumber { layer, field, found, expected });
         }
         for (field, pair) in [("kernel", conv.kernel), ("stride", conv.stride)] {
             in_range(name, field, pair[0])?;
@@ -264,14 +219,7 @@ impl Node {
         let weight = [conv.out_channels, conv.in_channels / conv.groups, kh, kw];
         self.check_elements("weight", &weight)?;
         let window = conv.kernel.map(|k| (k - 1) * conv.dilation + 1);
-        self.windowed(
-            input,
-            conv.out_channels,
-            window,
-            conv.stride,
-            conv.padding,
-            false,
-        )
+        self.windowed(input, conv.out_channels, window, conv.stride, conv.padding, false)
     }
 
     fn pool_shape(
@@ -289,12 +237,7 @@ impl Node {
             if padding[axis] > kernel[axis] / 2 {
                 let expected = "at most half of the kernel";
                 let (layer, found) = (self.name.clone(), padding[axis]);
-                return Err(GraphError::BadNumber {
-                    layer,
-                    field: "padding",
-                    found,
-                    expected,
-                });
+                return Err(GraphError::BadNumber { layer, field: "padding", found, expected });
             }
         }
         self.windowed(input, input.channels(), kernel, stride, padding, ceil)
@@ -314,12 +257,7 @@ impl Node {
             if padding[axis] > NUMBER_MAX {
                 let (layer, found) = (self.name.clone(), padding[axis]);
                 let expected = "at most 2^20";
-                return Err(GraphError::BadNumber {
-                    layer,
-                    field: "padding",
-                    found,
-                    expected,
-                });
+                return Err(GraphError::BadNumber { layer, field: "padding", found, expected });
             }
             pooled_length(length, window[axis], stride[axis], padding[axis], ceil).ok_or_else(
                 || GraphError::WindowTooLarge {
@@ -329,11 +267,7 @@ impl Node {
                 },
             )
         };
-        Ok(Shape::Map {
-            channels,
-            height: along(0, height)?,
-            width: along(1, width)?,
-        })
+        Ok(Shape::Map { channels, height: along(0, height)?, width: along(1, width)? })
     }
 
     fn concat_shape(&self, inputs: &[Shape]) -> Result<Shape, GraphError> {
@@ -346,20 +280,12 @@ impl Node {
             }
             channels += more;
         }
-        Ok(Shape::Map {
-            channels,
-            height,
-            width,
-        })
+        Ok(Shape::Map { channels, height, width })
     }
 
     fn map(&self, shape: Shape) -> Result<[usize; 3], GraphError> {
         match shape {
-            Shape::Map {
-                channels,
-                height,
-                width,
-            } => Ok([channels, height, width]),
+            Shape::Map { channels, height, width } => Ok([channels, height, width]),
             Shape::Vector { .. } => Err(self.wrong_rank(shape)),
         }
     }
@@ -369,41 +295,23 @@ impl Node {
         if declared == found {
             return Ok(());
         }
-        Err(GraphError::Channels {
-            layer: self.name.clone(),
-            declared,
-            found,
-        })
+        Err(GraphError::Channels { layer: self.name.clone(), declared, found })
     }
 
     fn differ(&self, first: Shape, second: Shape) -> GraphError {
-        GraphError::ShapesDiffer {
-            layer: self.name.clone(),
-            first,
-            second,
-        }
+        GraphError::ShapesDiffer { layer: self.name.clone(), first, second }
     }
 
     fn wrong_rank(&self, found: Shape) -> GraphError {
-        GraphError::WrongRank {
-            layer: self.name.clone(),
-            kind: self.op.kind(),
-            found,
-        }
+        GraphError::WrongRank { layer: self.name.clone(), kind: self.op.kind(), found }
     }
 
     fn check_elements(&self, what: &'static str, dims: &[usize]) -> Result<(), GraphError> {
-        let elements = dims
-            .iter()
-            .try_fold(1_usize, |product, dim| product.checked_mul(*dim));
+        let elements = dims.iter().try_fold(1_usize, |product, dim| product.checked_mul(*dim));
         if elements.is_some_and(|elements| elements <= ELEMENTS_MAX) {
             return Ok(());
         }
-        Err(GraphError::TooLarge {
-            layer: self.name.clone(),
-            what,
-            limit: ELEMENTS_MAX,
-        })
+        Err(GraphError::TooLarge { layer: self.name.clone(), what, limit: ELEMENTS_MAX })
     }
 }
 

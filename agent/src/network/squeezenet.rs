@@ -8,23 +8,11 @@ use super::graph::{Graph, MaxPool, Op};
 
 /// 1.24 M parameters, 0.35 G MACs at 224.
 pub(super) fn squeezenet1_1() -> Graph {
-    let pool = MaxPool {
-        ceil: true,
-        ..max_window(3, 2)
-    };
+    let pool = MaxPool { ceil: true, ..max_window(3, 2) };
     let (mut net, image) = Builder::new("squeezenet1-1", 224);
     let mut wire = net.conv("features.0", kernel(64, 3).stride(2).bias(), &image);
     wire = net.relu("features.1", &wire);
-    let fires = [
-        (3, 16),
-        (4, 16),
-        (6, 32),
-        (7, 32),
-        (9, 48),
-        (10, 48),
-        (11, 64),
-        (12, 64),
-    ];
+    let fires = [(3, 16), (4, 16), (6, 32), (7, 32), (9, 48), (10, 48), (11, 64), (12, 64)];
     for (index, squeezed) in fires {
         if [3, 6, 9].contains(&index) {
             wire = net.max_pool(format!("features.{}", index - 1), pool, &wire);

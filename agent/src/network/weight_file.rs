@@ -29,10 +29,7 @@ pub(super) struct WeightFile {
 
 impl WeightFile {
     pub(super) fn open(path: &Path) -> Result<WeightFile, WeightsError> {
-        let read = |source: io::Error| WeightsError::Read {
-            path: path.to_owned(),
-            source,
-        };
+        let read = |source: io::Error| WeightsError::Read { path: path.to_owned(), source };
         let refuse = |text: String| WeightsError::NotSafetensors {
             path: path.to_owned(),
             source: serde_json::Error::custom(text),
@@ -50,43 +47,23 @@ impl WeightFile {
         }
         if found < 8 + header_bytes {
             let expected = 8 + header_bytes;
-            return Err(WeightsError::WrongLength {
-                path: path.to_owned(),
-                expected,
-                found,
-            });
+            return Err(WeightsError::WrongLength { path: path.to_owned(), expected, found });
         }
         let mut header = Vec::new();
-        (&mut file)
-            .take(header_bytes)
-            .read_to_end(&mut header)
-            .map_err(read)?;
-        let metadata: Metadata =
-            serde_json::from_slice(&header).map_err(|source| WeightsError::NotSafetensors {
-                path: path.to_owned(),
-                source,
-            })?;
+        (&mut file).take(header_bytes).read_to_end(&mut header).map_err(read)?;
+        let metadata: Metadata = serde_json::from_slice(&header)
+            .map_err(|source| WeightsError::NotSafetensors { path: path.to_owned(), source })?;
         let expected = 8 + header_bytes + metadata.data_len() as u64;
         if expected != found {
-            return Err(WeightsError::WrongLength {
-                path: path.to_owned(),
-                expected,
-                found,
-            });
+            return Err(WeightsError::WrongLength { path: path.to_owned(), expected, found });
         }
-        Ok(WeightFile {
-            path: path.to_owned(),
-            file,
-            metadata,
-        })
+        Ok(WeightFile { path: path.to_owned(), file, metadata })
     }
 
     /// Shape and stored type of each tensor.
     pub(super) fn tensors(&self) -> BTreeMap<String, (Vec<usize>, Dtype)> {
         let tensors = self.metadata.tensors().into_iter();
-        tensors
-            .map(|(key, tensor)| (key, (tensor.shape.clone(), tensor.dtype)))
-            .collect()
+        tensors.map(|(key, tensor)| (key, (tensor.shape.clone(), tensor.dtype))).collect()
     }
 
     /// The values of those tensors that `wanted` names; all must be f32.
@@ -103,20 +80,14 @@ impl WeightFile {
             let shape = stored.shape.clone();
             let read = if wanted(&key) {
                 if stored.dtype != Dtype::F32 {
-                    return Err(WeightsError::WrongType {
-                        key,
-                        found: stored.dtype,
-                    });
+                    return Err(WeightsError::WrongType { key, found: stored.dtype });
                 }
                 read_values(&mut self.file, bytes).map(Some)
             } else {
                 skip(&mut self.file, bytes).map(|()| None)
             };
             let path = || self.path.clone();
-            let values = read.map_err(|source| WeightsError::Read {
-                path: path(),
-                source,
-            })?;
+            let values = read.map_err(|source| WeightsError::Read { path: path(), source })?;
             if let Some(values) = values {
                 tensors.insert(key, WeightTensor { shape, values });
             }
@@ -131,25 +102,15 @@ impl WeightFile {
 /// # Errors
 /// [`WeightsError`] naming the file, or the key with both shapes.
 pub fn read_tensor(path: &Path, key: &str, shape: &[usize]) -> Result<Vec<f32>, WeightsError> {
-    let missing = || WeightsError::Missing {
-        key: key.to_owned(),
-        expected: shape.to_vec(),
-    };
+    let missing = || WeightsError::Missing { key: key.to_owned(), expected: shape.to_vec() };
     let mut file = WeightFile::open(path)?;
     let found = file.metadata.info(key).ok_or_else(missing)?.shape.clone();
     if found != shape {
         let (key, expected) = (key.to_owned(), shape.to_vec());
-        return Err(WeightsError::WrongShape {
-            key,
-            expected,
-            found,
-        });
+        return Err(WeightsError::WrongShape { key, expected, found });
     }
     let mut tensors = file.read_f32(|name| name == key)?;
-    tensors
-        .remove(key)
-        .map(|tensor| tensor.values)
-        .ok_or_else(missing)
+    tensors.remove(key).map(|tensor| tensor.values).ok_or_else(missing)
 }
 
 fn read_values(file: &mut File, bytes: usize) -> io::Result<Vec<f32>> {

@@ -128,42 +128,25 @@ impl Weights {
     /// [`WeightsError`] naming the file, or the first key that does not fit.
     pub fn from_file(path: &Path, graph: &Graph) -> Result<Weights, WeightsError> {
         let mut file = WeightFile::open(path)?;
-        let expected: BTreeMap<String, Vec<usize>> = graph
-            .weight_keys()
-            .into_iter()
-            .map(|key| (key.key, key.shape))
-            .collect();
+        let expected: BTreeMap<String, Vec<usize>> =
+            graph.weight_keys().into_iter().map(|key| (key.key, key.shape)).collect();
         let found = file.tensors();
         for (key, shape) in &expected {
             let Some((found, stored)) = found.get(key) else {
-                return Err(WeightsError::Missing {
-                    key: key.clone(),
-                    expected: shape.clone(),
-                });
+                return Err(WeightsError::Missing { key: key.clone(), expected: shape.clone() });
             };
             if found != shape {
                 let (key, expected, found) = (key.clone(), shape.clone(), found.clone());
-                return Err(WeightsError::WrongShape {
-                    key,
-                    expected,
-                    found,
-                });
+                return Err(WeightsError::WrongShape { key, expected, found });
             }
             if *stored != Dtype::F32 {
-                return Err(WeightsError::WrongType {
-                    key: key.clone(),
-                    found: *stored,
-                });
+                return Err(WeightsError::WrongType { key: key.clone(), found: *stored });
             }
         }
         for (key, (shape, _)) in found {
             if !expected.contains_key(&key) && !is_ignored(&key) {
                 let network = graph.id.clone();
-                return Err(WeightsError::Unknown {
-                    key,
-                    network,
-                    found: shape,
-                });
+                return Err(WeightsError::Unknown { key, network, found: shape });
             }
         }
         let tensors = file.read_f32(|key| expected.contains_key(key))?;
@@ -178,19 +161,12 @@ impl Weights {
         for key in graph.weight_keys() {
             match self.tensors.get(&key.key) {
                 None => {
-                    return Err(WeightsError::Missing {
-                        key: key.key,
-                        expected: key.shape,
-                    });
+                    return Err(WeightsError::Missing { key: key.key, expected: key.shape });
                 }
                 Some(tensor) if tensor.shape != key.shape => {
                     let found = tensor.shape.clone();
                     let (key, expected) = (key.key, key.shape);
-                    return Err(WeightsError::WrongShape {
-                        key,
-                        expected,
-                        found,
-                    });
+                    return Err(WeightsError::WrongShape { key, expected, found });
                 }
                 Some(_) => {}
             }
@@ -213,23 +189,14 @@ impl Weights {
                 hash.update(count(*dimension));
             }
             for values in tensor.values.chunks(1024) {
-                let bytes: Vec<u8> = values
-                    .iter()
-                    .flat_map(|value| value.to_le_bytes())
-                    .collect();
+                let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
                 hash.update(&bytes);
             }
         }
-        hash.finalize()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
 fn is_ignored(key: &str) -> bool {
-    key.ends_with(IGNORED_SUFFIX)
-        || IGNORED_PREFIXES
-            .iter()
-            .any(|prefix| key.starts_with(prefix))
+    key.ends_with(IGNORED_SUFFIX) || IGNORED_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }

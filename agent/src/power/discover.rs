@@ -250,11 +250,7 @@ pub fn raspberry_pi() -> Option<String> {
 }
 
 fn role_of(label: &str) -> RailRole {
-    if TOTAL_LABELS.contains(&label) {
-        RailRole::Total
-    } else {
-        RailRole::Part
-    }
+    if TOTAL_LABELS.contains(&label) { RailRole::Total } else { RailRole::Part }
 }
 
 #[cfg(test)]
@@ -275,10 +271,7 @@ mod tests {
         assert_eq!(names, ["VDD_IN", "VDD_CPU_GPU", "VDD_SOC"]);
         assert_eq!(rails[0].role, RailRole::Total);
         let timing = rails[2].timing;
-        assert_eq!(
-            (timing.shunt_start_ns, timing.bus_start_ns),
-            (560_000, 700_000)
-        );
+        assert_eq!((timing.shunt_start_ns, timing.bus_start_ns), (560_000, 700_000));
         // The last register: two bytes and the stop, 19 bits of 2.5 µs.
         assert_eq!(timing.bus_latch_before_end_ns, 47_500);
         // The first: 330 − 29 bits.
@@ -290,10 +283,6 @@ mod tests {
     #[test]
     fn the_load_model_says_that_it_is_simulated() {
         let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
-        assert!(
-            SimBoard::new(ChipKind::Ina226, 1, clock)
-                .load_model()
-                .contains("simulated")
-        );
+        assert!(SimBoard::new(ChipKind::Ina226, 1, clock).load_model().contains("simulated"));
     }
 }

@@ -153,22 +153,13 @@ impl Pace {
     /// nominal lengths, the flag being read `flag_to_end_ns` before the end.
     #[must_use]
     pub fn new(timing: PaceTiming, share: BusShare, now: BoardTime) -> Self {
-        let PaceTiming {
-            cycle_ns,
-            transaction_ns,
-            flag_to_end_ns,
-            flag_is_ours,
-        } = timing;
+        let PaceTiming { cycle_ns, transaction_ns, flag_to_end_ns, flag_is_ours } = timing;
         let transaction_ns = f64::from(transaction_ns);
         let stretch = match share {
             BusShare::Whole => 1.0,
             BusShare::Half => 2.0,
         };
-        let mode = if flag_is_ours {
-            Mode::Seeking { anchor: None }
-        } else {
-            Mode::ByTime
-        };
+        let mode = if flag_is_ours { Mode::Seeking { anchor: None } } else { Mode::ByTime };
         Self {
             nominal_ns: f64::from(cycle_ns),
             transaction_ns,
@@ -228,13 +219,9 @@ impl Pace {
         let flag = swept.end - self.flag_to_end;
         let since_ns = self.last.replace(flag).map(|last| nanos(flag - last));
         match (self.mode, swept.ready) {
-            (Mode::Locked(lock), ready @ (Ready::Converted | Ready::NotYet)) => self.locked(
-                lock,
-                ready,
-                flag,
-                since_ns.unwrap_or(lock.cycle_ns),
-                swept.end,
-            ),
+            (Mode::Locked(lock), ready @ (Ready::Converted | Ready::NotYet)) => {
+                self.locked(lock, ready, flag, since_ns.unwrap_or(lock.cycle_ns), swept.end)
+            }
             (Mode::Seeking { anchor }, ready @ (Ready::Converted | Ready::NotYet)) => {
                 self.deadline = (swept.start + span(self.least_ns)).max(swept.end);
                 self.seeking(anchor, ready, flag, since_ns)
@@ -255,10 +242,7 @@ impl Pace {
         since_ns: Option<f64>,
     ) -> Judgement {
         let Some(since_ns) = since_ns else {
-            return Judgement {
-                conversion: Conversion::Fresh,
-                missed: 0,
-            };
+            return Judgement { conversion: Conversion::Fresh, missed: 0 };
         };
         if self.nominal_ns > LONG_CYCLE * self.least_ns {
             return self.seeking_long(anchor, ready, flag, since_ns);
@@ -282,20 +266,11 @@ impl Pace {
                 }
             }
             Some(_) | None => {
-                let here = Anchor {
-                    at: flag,
-                    after_ns,
-                    cycles: 0.0,
-                };
-                self.mode = Mode::Seeking {
-                    anchor: contiguous.then_some(here),
-                };
+                let here = Anchor { at: flag, after_ns, cycles: 0.0 };
+                self.mode = Mode::Seeking { anchor: contiguous.then_some(here) };
             }
         }
-        Judgement {
-            conversion: Conversion::Stale,
-            missed: 0,
-        }
+        Judgement { conversion: Conversion::Stale, missed: 0 }
     }
 
     /// Several sweeps fit into a cycle: each set flag is one cycle, its end
@@ -308,35 +283,21 @@ impl Pace {
         since_ns: f64,
     ) -> Judgement {
         if ready == Ready::NotYet {
-            return Judgement {
-                conversion: Conversion::Stale,
-                missed: 0,
-            };
+            return Judgement { conversion: Conversion::Stale, missed: 0 };
         }
-        let here = Anchor {
-            at: flag,
-            after_ns: since_ns,
-            cycles: 0.0,
-        };
-        let mut anchor = anchor
-            .filter(|_| since_ns < 0.5 * self.nominal_ns)
-            .unwrap_or(here);
+        let here = Anchor { at: flag, after_ns: since_ns, cycles: 0.0 };
+        let mut anchor = anchor.filter(|_| since_ns < 0.5 * self.nominal_ns).unwrap_or(here);
         if anchor.at < flag {
             anchor.cycles += 1.0;
         }
-        self.mode = Mode::Seeking {
-            anchor: Some(anchor),
-        };
+        self.mode = Mode::Seeking { anchor: Some(anchor) };
         if anchor.cycles >= LONG_CYCLES
             && let Some(lock) = self.lock(anchor, flag)
         {
             let start = flag + self.flag_to_end - span(self.transaction_ns);
             self.deadline = start + span(lock.cycle_ns - lock.hair_ns);
         }
-        Judgement {
-            conversion: Conversion::Fresh,
-            missed: 0,
-        }
+        Judgement { conversion: Conversion::Fresh, missed: 0 }
     }
 
     /// From the anchor to here, as many cycles as flags were set lie between.
@@ -348,13 +309,7 @@ impl Pace {
             return None;
         }
         let hair_ns = HAIR * cycle_ns + anchor.after_ns / anchor.cycles;
-        let lock = Lock {
-            cycle_ns,
-            hair_ns,
-            anchor,
-            clear_row: 0,
-            set_row: 0,
-        };
+        let lock = Lock { cycle_ns, hair_ns, anchor, clear_row: 0, set_row: 0 };
         self.mode = Mode::Locked(lock);
         Some(lock)
     }
@@ -389,29 +344,16 @@ impl Pace {
             self.deadline = end;
         }
         if cycles < 1.0 || lock.clear_row > 1 {
-            return Judgement {
-                conversion: Conversion::Stale,
-                missed: 0,
-            };
+            return Judgement { conversion: Conversion::Stale, missed: 0 };
         }
-        let conversion = if cycles < 2.0 {
-            Conversion::Fresh
-        } else {
-            Conversion::AfterHole
-        };
-        Judgement {
-            conversion,
-            missed: whole(cycles - 1.0),
-        }
+        let conversion = if cycles < 2.0 { Conversion::Fresh } else { Conversion::AfterHole };
+        Judgement { conversion, missed: whole(cycles - 1.0) }
     }
 
     /// A new conversion; what was missed is judged by the nominal cycle.
     fn fresh_by_time(&mut self, since_ns: Option<f64>) -> Judgement {
         let Some(since_ns) = since_ns else {
-            return Judgement {
-                conversion: Conversion::Fresh,
-                missed: 0,
-            };
+            return Judgement { conversion: Conversion::Fresh, missed: 0 };
         };
         let cycles = since_ns / self.nominal_ns;
         self.unread = (self.unread + cycles - 1.0).max(0.0);
@@ -420,11 +362,7 @@ impl Pace {
         // Two cycles from read to read: one came and went whole. A bus that is
         // by itself this slow makes no hole, its sweeps are simply far apart.
         let hole = cycles >= 2.0 && since_ns >= 1.5 * self.period_ns();
-        let conversion = if hole {
-            Conversion::AfterHole
-        } else {
-            Conversion::Fresh
-        };
+        let conversion = if hole { Conversion::AfterHole } else { Conversion::Fresh };
         Judgement { conversion, missed }
     }
 
@@ -462,47 +400,29 @@ impl Lock {
     /// A clear flag lies within a few hairs before the end of a cycle, as the
     /// anchor did: their distance over the cycles between is the true cycle.
     fn measure(&mut self, flag: BoardTime) {
-        let Anchor {
-            at,
-            after_ns,
-            cycles,
-        } = self.anchor;
+        let Anchor { at, after_ns, cycles } = self.anchor;
         if cycles >= REPLACE_CYCLES || after_ns / cycles < self.hair_ns {
             self.cycle_ns = nanos(flag - at) / cycles;
             self.hair_ns = HAIR * self.cycle_ns + after_ns / cycles;
         }
         if cycles >= MEASURED_CYCLES {
             let after_ns = 2.0 * self.hair_ns;
-            self.anchor = Anchor {
-                at: flag,
-                after_ns,
-                cycles: 0.0,
-            };
+            self.anchor = Anchor { at: flag, after_ns, cycles: 0.0 };
         }
     }
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "spans of a schedule are far below 2^53 ns"
-)]
+#[expect(clippy::cast_precision_loss, reason = "spans of a schedule are far below 2^53 ns")]
 const fn nanos(span: Nanos) -> f64 {
     span.0 as f64
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "float to int casts saturate"
-)]
+#[expect(clippy::cast_possible_truncation, reason = "float to int casts saturate")]
 fn span(ns: f64) -> Nanos {
     Nanos(ns.round() as i64)
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts saturate at 0"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate at 0")]
 const fn whole(count: f64) -> u64 {
     count as u64
 }
@@ -530,11 +450,7 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
         let end = now + Nanos(825_000);
-        let _ = pace.swept(Swept {
-            start: now,
-            end,
-            ready: Ready::Converted,
-        });
+        let _ = pace.swept(Swept { start: now, end, ready: Ready::Converted });
         pace.failed(end);
         assert_eq!(pace.deadline() - end, Nanos::from_millis(1));
     }
@@ -543,29 +459,17 @@ mod tests {
     fn half_a_bus_is_used_half_the_time() {
         let mut pace = Pace::new(TIMING, BusShare::Half, BoardTime(0));
         let end = BoardTime(825_000);
-        let _ = pace.swept(Swept {
-            start: BoardTime(0),
-            end,
-            ready: Ready::Converted,
-        });
+        let _ = pace.swept(Swept { start: BoardTime(0), end, ready: Ready::Converted });
         assert_eq!(pace.deadline(), BoardTime(1_650_000));
     }
 
     #[test]
     fn without_the_flag_the_period_is_the_longest_cycle_and_holes_are_seen_by_time() {
-        let timing = PaceTiming {
-            flag_is_ours: false,
-            ..TIMING
-        };
+        let timing = PaceTiming { flag_is_ours: false, ..TIMING };
         let mut pace = Pace::new(timing, BusShare::Whole, BoardTime(0));
         let mut judge = |start: u64| {
             let (start, end) = (BoardTime(start), BoardTime(start + 825_000));
-            pace.swept(Swept {
-                start,
-                end,
-                ready: Ready::Unread,
-            })
-            .conversion
+            pace.swept(Swept { start, end, ready: Ready::Unread }).conversion
         };
         let judged = [0, 924_000, 1_848_000, 5_000_000].map(&mut judge);
         use Conversion::{AfterHole, Fresh};

@@ -80,16 +80,7 @@ pub struct SweepConsumer {
 #[must_use]
 pub fn ring(capacity: usize) -> (SweepProducer, SweepConsumer) {
     let (producer, consumer) = rtrb::RingBuffer::new(capacity);
-    (
-        SweepProducer {
-            ring: producer,
-            lost: 0,
-        },
-        SweepConsumer {
-            ring: consumer,
-            last: None,
-        },
-    )
+    (SweepProducer { ring: producer, lost: 0 }, SweepConsumer { ring: consumer, last: None })
 }
 
 impl SweepProducer {
@@ -98,11 +89,7 @@ impl SweepProducer {
     pub fn push(&mut self, mut sweep: Sweep) -> bool {
         sweep.lost_before = self.lost;
         let taken = self.ring.push(sweep).is_ok();
-        self.lost = if taken {
-            0
-        } else {
-            self.lost.saturating_add(1)
-        };
+        self.lost = if taken { 0 } else { self.lost.saturating_add(1) };
         taken
     }
 }
@@ -113,15 +100,8 @@ impl SweepConsumer {
         let sweep = self.ring.pop().ok()?;
         let from = self.last.unwrap_or(sweep.end);
         self.last = Some(sweep.end);
-        let hole = Hole {
-            count: sweep.lost_before,
-            from,
-            to: sweep.end,
-        };
-        Some(Taken {
-            hole: (hole.count > 0).then_some(hole),
-            sweep,
-        })
+        let hole = Hole { count: sweep.lost_before, from, to: sweep.end };
+        Some(Taken { hole: (hole.count > 0).then_some(hole), sweep })
     }
 
     /// Sweeps that wait.
@@ -142,10 +122,7 @@ mod tests {
     use super::*;
 
     fn at(end: u64) -> Sweep {
-        Sweep {
-            end: BoardTime(end),
-            ..Sweep::default()
-        }
+        Sweep { end: BoardTime(end), ..Sweep::default() }
     }
 
     #[test]
@@ -156,11 +133,7 @@ mod tests {
         assert_eq!(consumer.pop().unwrap().hole, None);
         assert!(producer.push(at(6)));
         assert_eq!(consumer.pop().unwrap().sweep.end, BoardTime(2));
-        let hole = Hole {
-            count: 3,
-            from: BoardTime(2),
-            to: BoardTime(6),
-        };
+        let hole = Hole { count: 3, from: BoardTime(2), to: BoardTime(6) };
         assert_eq!(consumer.pop().unwrap().hole, Some(hole));
         drop(producer);
         assert!(consumer.is_finished());

@@ -77,30 +77,14 @@ impl SamplerCore {
             flag_is_ours: parts.chip.ownership() == Ownership::Ours,
         };
         let pace = Pace::new(timing, parts.share, parts.clock.now());
-        let report = SamplerReport {
-            lane: parts.lane,
-            ..SamplerReport::default()
-        };
-        Ok(Self {
-            parts,
-            pace,
-            report,
-            config_register,
-            stale_row: 0,
-            suspect: false,
-        })
+        let report = SamplerReport { lane: parts.lane, ..SamplerReport::default() };
+        Ok(Self { parts, pace, report, config_register, stale_row: 0, suspect: false })
     }
 
     /// The chip as configured, for the record.
     #[must_use]
     pub fn describe(&self) -> ChipDescription {
-        let SamplerParts {
-            chip,
-            bus_number,
-            bus_clock_hz,
-            lane,
-            ..
-        } = &self.parts;
+        let SamplerParts { chip, bus_number, bus_clock_hz, lane, .. } = &self.parts;
         ChipDescription {
             kind: chip.kind(),
             bus: *bus_number,
@@ -142,9 +126,7 @@ impl SamplerCore {
             self.parts.clock.sleep_until(deadline);
             start = self.parts.clock.now();
         }
-        self.report
-            .lateness
-            .add(u64::try_from((start - deadline).0).unwrap_or(0));
+        self.report.lateness.add(u64::try_from((start - deadline).0).unwrap_or(0));
         let outcome = self.parts.chip.sweep(&mut *self.parts.bus);
         let end = self.parts.clock.now();
         self.report.sweeps += 1;
@@ -156,11 +138,7 @@ impl SamplerCore {
     }
 
     fn swept(&mut self, start: BoardTime, end: BoardTime, reading: &Reading) {
-        let judgement = self.pace.swept(Swept {
-            start,
-            end,
-            ready: reading.ready,
-        });
+        let judgement = self.pace.swept(Swept { start, end, ready: reading.ready });
         let Judgement { conversion, missed } = judgement;
         self.report.skipped += missed;
         let status = match conversion {
@@ -178,14 +156,7 @@ impl SamplerCore {
         let slots = usize::from(reading.columns) / 2;
         let word = (0..slots).fold(0, |word, slot| {
             let over = reading.overrange & (1 << slot) != 0;
-            word | status_at(
-                if over {
-                    SampleStatus::Overrange
-                } else {
-                    status
-                },
-                slot,
-            )
+            word | status_at(if over { SampleStatus::Overrange } else { status }, slot)
         });
         self.push(Sweep {
             end,
@@ -232,9 +203,7 @@ impl SamplerCore {
     /// converts by its defaults, and is configured again.
     fn check_configuration(&mut self) {
         self.stale_row = 0;
-        let SamplerParts {
-            chip, bus, clock, ..
-        } = &mut self.parts;
+        let SamplerParts { chip, bus, clock, .. } = &mut self.parts;
         if chip.ownership() != Ownership::Ours {
             self.suspect = false;
             return;
@@ -242,10 +211,7 @@ impl SamplerCore {
         match chip.read_config(&mut **bus) {
             Ok(found) if found == chip.config() => self.suspect = false,
             Ok(found) => {
-                warn!(
-                    lane = self.report.lane,
-                    found, "Chip lost its configuration; set again."
-                );
+                warn!(lane = self.report.lane, found, "Chip lost its configuration; set again.");
                 self.suspect = chip.configure(&mut **bus).is_err();
                 self.pace.restarted(clock.now());
             }
@@ -268,26 +234,16 @@ impl Sampler {
         let shown = Arc::new(Mutex::new(core.report()));
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         let (stopped, showing) = (Arc::clone(&stop), Arc::clone(&shown));
-        let thread = std::thread::Builder::new()
-            .name("sampler".to_owned())
-            .spawn(move || {
-                // The receiver waits below; it cannot be gone.
-                let _ = answer.send(realtime::request());
-                run(core, &stopped, &showing)
-            })?;
+        let thread = std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
+            // The receiver waits below; it cannot be gone.
+            let _ = answer.send(realtime::request());
+            run(core, &stopped, &showing)
+        })?;
         let granted = answered.recv().map_err(std::io::Error::other)?;
         if let Some(errno) = granted.refusal_errno {
-            info!(
-                errno,
-                "Real-time scheduling refused; the sampler runs in the normal class."
-            );
+            info!(errno, "Real-time scheduling refused; the sampler runs in the normal class.");
         }
-        Ok(SamplerHandle {
-            stop,
-            shown,
-            thread: Some(thread),
-            granted,
-        })
+        Ok(SamplerHandle { stop, shown, thread: Some(thread), granted })
     }
 }
 
@@ -348,11 +304,7 @@ impl Drop for SamplerHandle {
     }
 }
 
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts saturate"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate")]
 const fn whole_ns(ns: f64) -> u32 {
     ns as u32
 }

@@ -206,9 +206,12 @@ mod tests {
         let notes = lane.take_notes();
         let began = NoticeKind::BusFaultBegan { lane: 16 };
         let ended = NoticeKind::BusFaultEnded { lane: 16, failed: 2 };
-        assert_eq!(notes, [
-            Record::from(Notice { at: BoardTime(2_000_000), what: began }),
-            Record::from(Notice { at: BoardTime(4_000_000), what: ended }),
-        ]);
+        assert_eq!(
+            notes,
+            [
+                Record::from(Notice { at: BoardTime(2_000_000), what: began }),
+                Record::from(Notice { at: BoardTime(4_000_000), what: ended }),
+            ]
+        );
     }
 }

@@ -56,15 +56,8 @@ impl Outlet {
         let (grow, grown) = watch::channel(0);
         let (live, _) = broadcast::channel(LIVE_BACKLOG);
         let listening = Listening { grown, live: live.clone() };
-        let writer = Writer {
-            log,
-            tee,
-            grow,
-            live,
-            report: None,
-            synced: SystemClock.now(),
-            full: false,
-        };
+        let writer =
+            Writer { log, tee, grow, live, report: None, synced: SystemClock.now(), full: false };
         let thread = thread::spawn(move || writer.work(&queue));
         (Self { parcels }, listening, thread)
     }
@@ -149,8 +142,7 @@ impl Writer {
         };
         if full != self.full {
             self.full = full;
-            let what =
-                if full { NoticeKind::BoardDiskFull } else { NoticeKind::BoardDiskBack };
+            let what = if full { NoticeKind::BoardDiskFull } else { NoticeKind::BoardDiskBack };
             self.tell(Notice { at: SystemClock.now(), what });
         }
         self.grow.send_modify(|count| *count += 1);

@@ -128,8 +128,9 @@ impl FromRunner {
             LOADED => value_of(kind, payload).map(Self::Loaded),
             INFERENCES => value_of(kind, payload).map(Self::Inferences),
             LAYERS => value_of(kind, payload).map(Self::Layers),
-            ENDED => value_of(kind, payload)
-                .map(|peak_memory_bytes| Self::Ended { peak_memory_bytes }),
+            ENDED => {
+                value_of(kind, payload).map(|peak_memory_bytes| Self::Ended { peak_memory_bytes })
+            }
             FAILED => value_of(kind, payload).map(Self::Failed),
             _ => Err(PipeError::Malformed { kind }),
         }

@@ -78,7 +78,10 @@ impl Runner {
             .env("RAYON_NUM_THREADS", &threads)
             .env("CANDLE_NUM_THREADS", &threads)
             // f32 means f32 unless TF32 is asked for (NVIDIA's override for every library).
-            .env("NVIDIA_TF32_OVERRIDE", if job.cell.precision.name() == "tf32" { "1" } else { "0" })
+            .env(
+                "NVIDIA_TF32_OVERRIDE",
+                if job.cell.precision.name() == "tf32" { "1" } else { "0" },
+            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -133,9 +136,7 @@ fn listen(child: &mut Child, hear: &mut impl FnMut(Heard)) {
                 match &message {
                     FromRunner::Ended { .. } => end = Some(Ok(())),
                     FromRunner::Failed(cause) => end = Some(Err(*cause)),
-                    FromRunner::Loaded(_)
-                    | FromRunner::Inferences(_)
-                    | FromRunner::Layers(_) => {}
+                    FromRunner::Loaded(_) | FromRunner::Inferences(_) | FromRunner::Layers(_) => {}
                 }
                 hear(Heard::Said(message));
             }

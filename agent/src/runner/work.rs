@@ -178,8 +178,7 @@ impl Trial {
         let mut stamp = |_: usize| times.push(SystemClock.now());
         let spans = if layered { Spans::Each(&mut stamp) } else { Spans::Off };
         let start = SystemClock.now();
-        let output =
-            self.executor.run(&self.input, spans).map_err(|source| said(&source))?;
+        let output = self.executor.run(&self.input, spans).map_err(|source| said(&source))?;
         let length = SystemClock.now() - start;
         if layered {
             speech.say(&FromRunner::Layers(self.layer_record(start)));
@@ -280,11 +279,7 @@ fn said(error: &EngineError) -> FailureCause {
 fn finite(output: &Tensor) -> Result<(), FailureCause> {
     let values: Vec<f32> =
         output.flatten_all().and_then(|flat| flat.to_vec1()).map_err(|_| FailureCause::Engine)?;
-    if values.iter().all(|value| value.is_finite()) {
-        Ok(())
-    } else {
-        Err(FailureCause::NotFinite)
-    }
+    if values.iter().all(|value| value.is_finite()) { Ok(()) } else { Err(FailureCause::NotFinite) }
 }
 
 fn digest_bytes(hex: &str) -> [u8; 32] {

@@ -15,8 +15,8 @@ use wattline_protocol::command::{
 };
 use wattline_protocol::digest::protocol_digest;
 use wattline_protocol::record::{
-    AgentBuild, BoardDescription, ChipDescription, EpochEnd, Notice, NoticeKind, Plan, RailDescription, Record,
-    RunId, RunOutcome, RunStart,
+    AgentBuild, BoardDescription, ChipDescription, EpochEnd, Notice, NoticeKind, Plan,
+    RailDescription, Record, RunId, RunOutcome, RunStart,
 };
 use wattline_protocol::session::CommandId;
 use wattline_protocol::units::Nanos;
@@ -442,8 +442,7 @@ impl Hub {
     /// that says where the epoch before ended, and its end.
     fn close_cut_runs(&mut self) {
         let Some(epoch) = self.epoch else { return };
-        let cut: Vec<_> =
-            self.spool.recovered().iter().filter(|run| !run.ended).cloned().collect();
+        let cut: Vec<_> = self.spool.recovered().iter().filter(|run| !run.ended).cloned().collect();
         for recovered in cut {
             let log = match self.spool.resume_run(&recovered.run) {
                 Ok(log) => log,
@@ -488,10 +487,9 @@ fn no_sampling(error: &SamplingError) -> Refusal {
 pub(super) fn no_spool(error: &SpoolError) -> Refusal {
     warn!(error = error as &dyn std::error::Error, "The spool refuses.");
     match error {
-        SpoolError::DiskFull { .. } => Refusal::BoardDiskFull {
-            free_bytes: 0,
-            need_bytes: preflight::ROOM_BYTES_MIN,
-        },
+        SpoolError::DiskFull { .. } => {
+            Refusal::BoardDiskFull { free_bytes: 0, need_bytes: preflight::ROOM_BYTES_MIN }
+        }
         SpoolError::RunExists { .. } => Refusal::RunExists,
         other => Refusal::SpoolFailed { errno: errno_of(other) },
     }

@@ -79,11 +79,8 @@ fn weights_are_there(weights: &str, network: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let path = Path::new(weights);
-    let file = if path.is_dir() {
-        path.join(format!("{network}.safetensors"))
-    } else {
-        path.to_owned()
-    };
+    let file =
+        if path.is_dir() { path.join(format!("{network}.safetensors")) } else { path.to_owned() };
     match std::fs::File::open(&file) {
         Ok(_) => Ok(()),
         Err(_) => Err(Refusal::NoWeights { path: file.display().to_string() }),

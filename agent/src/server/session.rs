@@ -40,14 +40,8 @@ pub(super) async fn turn_away(mut stream: UnixStream) {
 pub(super) async fn serve(stream: UnixStream, facts: Arc<Facts>, requests: mpsc::Sender<Request>) {
     let (incoming, outgoing) = stream.into_split();
     let (session, actions) = Session::begin(facts.hello(), now());
-    let mut host = Host {
-        session,
-        outgoing: Vec::new(),
-        requests,
-        fetch: None,
-        live: None,
-        closing: false,
-    };
+    let mut host =
+        Host { session, outgoing: Vec::new(), requests, fetch: None, live: None, closing: false };
     host.perform(actions).await;
     if let Err(error) = host.talk(incoming, outgoing).await {
         debug!(%error, "A link was cut.");
@@ -141,18 +135,16 @@ impl Host {
                 let received = SystemClock.now();
                 Reply::Clock { sent, received, answered: SystemClock.now() }
             }
-            Command::Fetch { run, have, .. } => {
-                match self.open(Request::open(run)).await {
-                    Ok(opened) => {
-                        let cursor = opened.reader.cursor(&have);
-                        let Opened { reader, listening } = opened;
-                        let grown = listening.map(|listening| listening.grown);
-                        self.fetch = Some(Fetch { reader, cursor, grown, ended: false });
-                        Reply::Fetching
-                    }
-                    Err(refusal) => Reply::Refused(refusal),
+            Command::Fetch { run, have, .. } => match self.open(Request::open(run)).await {
+                Ok(opened) => {
+                    let cursor = opened.reader.cursor(&have);
+                    let Opened { reader, listening } = opened;
+                    let grown = listening.map(|listening| listening.grown);
+                    self.fetch = Some(Fetch { reader, cursor, grown, ended: false });
+                    Reply::Fetching
                 }
-            }
+                Err(refusal) => Reply::Refused(refusal),
+            },
             Command::Live { run } => match self.open(Request::open(run)).await {
                 Ok(Opened { listening: Some(listening), .. }) => {
                     self.live = Some(listening.live.subscribe());

@@ -29,18 +29,10 @@ impl BoardId {
             true => storage.read_at(NAME, 0, &mut bytes).map_err(failed)?,
             false => 0,
         };
-        let found = bytes
-            .get(..got)
-            .and_then(|line| std::str::from_utf8(line).ok());
+        let found = bytes.get(..got).and_then(|line| std::str::from_utf8(line).ok());
         Ok(match found.and_then(parse) {
-            Some(id) => Self {
-                id: id.to_owned(),
-                is_stored: AtomicBool::new(true),
-            },
-            None => Self {
-                id: fresh.to_owned(),
-                is_stored: AtomicBool::new(false),
-            },
+            Some(id) => Self { id: id.to_owned(), is_stored: AtomicBool::new(true) },
+            None => Self { id: fresh.to_owned(), is_stored: AtomicBool::new(false) },
         })
     }
 
@@ -67,11 +59,7 @@ fn line(id: &str) -> String {
 
 fn parse(text: &str) -> Option<&str> {
     let (id, _) = text.split_once(' ')?;
-    if !id.is_empty() && line(id) == text {
-        Some(id)
-    } else {
-        None
-    }
+    if !id.is_empty() && line(id) == text { Some(id) } else { None }
 }
 
 #[cfg(test)]
@@ -85,11 +73,7 @@ mod tests {
         for place in 0..text.len() {
             let mut damaged = text.clone().into_bytes();
             damaged[place] ^= 1;
-            assert_eq!(
-                parse(std::str::from_utf8(&damaged).unwrap()),
-                None,
-                "byte {place}"
-            );
+            assert_eq!(parse(std::str::from_utf8(&damaged).unwrap()), None, "byte {place}");
         }
     }
 }

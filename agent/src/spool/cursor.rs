@@ -58,22 +58,9 @@ impl LogReader {
     pub fn cursor(&self, watermarks: &[StreamEnd]) -> LogCursor {
         let seen = watermarks
             .iter()
-            .map(|end| {
-                (
-                    (end.epoch, end.stream),
-                    Seen {
-                        next: end.next,
-                        damages: 0,
-                    },
-                )
-            })
+            .map(|end| ((end.epoch, end.stream), Seen { next: end.next, damages: 0 }))
             .collect();
-        LogCursor {
-            log: Arc::clone(&self.log),
-            place: Place::default(),
-            seen,
-            damages: 0,
-        }
+        LogCursor { log: Arc::clone(&self.log), place: Place::default(), seen, damages: 0 }
     }
 }
 
@@ -150,11 +137,7 @@ impl LogCursor {
                         return Ok(Some(item));
                     }
                 }
-                Found::Disk {
-                    index,
-                    segment,
-                    limit,
-                } => {
+                Found::Disk { index, segment, limit } => {
                     self.enter(index, &segment);
                     if let Some(item) = self.read(&segment, limit.as_deref())? {
                         return Ok(Some(item));
@@ -165,9 +148,7 @@ impl LogCursor {
     }
 
     fn removed(&self) -> SpoolError {
-        SpoolError::Removed {
-            run: self.log.run.clone(),
-        }
+        SpoolError::Removed { run: self.log.run.clone() }
     }
 
     /// Goes to the start of a segment, unless it is the one that is read.
@@ -178,11 +159,8 @@ impl LogCursor {
         self.place.index = index;
         self.place.ordinal = Some(segment.ordinal);
         self.place.window = Window::at(segment.head_bytes);
-        self.place.head = segment
-            .before
-            .as_ref()
-            .map(|before| before.to_streams())
-            .unwrap_or_default();
+        self.place.head =
+            segment.before.as_ref().map(|before| before.to_streams()).unwrap_or_default();
         self.place.head.reverse();
     }
 
@@ -192,10 +170,7 @@ impl LogCursor {
             let seen = self.seen.entry((end.epoch, end.stream)).or_default();
             if seen.next < end.next {
                 let from = seen.next;
-                *seen = Seen {
-                    next: end.next,
-                    damages: self.damages,
-                };
+                *seen = Seen { next: end.next, damages: self.damages };
                 return Some(hole(end.epoch, end.stream, from, end.next));
             }
         }
@@ -223,20 +198,14 @@ impl LogCursor {
             Ok(None) => Ok(None),
             Ok(Some(Piece::Damage { bytes })) => {
                 self.damages += 1;
-                Ok(Some(Item::Damage {
-                    segment: segment.ordinal,
-                    bytes,
-                }))
+                Ok(Some(Item::Damage { segment: segment.ordinal, bytes }))
             }
             Ok(Some(Piece::Frame { header, bytes })) => {
                 let again = limit.is_some_and(|limit| is_behind(limit, &header));
                 if again {
                     return Ok(None);
                 }
-                Ok(self.take(SpooledFrame {
-                    header,
-                    bytes: bytes.into(),
-                }))
+                Ok(self.take(SpooledFrame { header, bytes: bytes.into() }))
             }
             Err(error) => self.without_file(segment, error),
         }
@@ -263,31 +232,18 @@ impl LogCursor {
         let bytes = segment.end.saturating_sub(self.place.window.offset());
         self.place.window = Window::at(segment.end);
         self.damages += 1;
-        Ok(Some(Item::Damage {
-            segment: segment.ordinal,
-            bytes,
-        }))
+        Ok(Some(Item::Damage { segment: segment.ordinal, bytes }))
     }
 
     /// Gives a frame that was not yet given, behind the hole before it.
     fn take(&mut self, frame: SpooledFrame) -> Option<Item> {
-        let Identity {
-            epoch,
-            stream,
-            sequence,
-        } = frame.header.identity;
+        let Identity { epoch, stream, sequence } = frame.header.identity;
         let seen = self.seen.entry((epoch, stream)).or_default();
         let next = next_sequence(&frame.header);
         if next <= seen.next {
             return None;
         }
-        let before = std::mem::replace(
-            seen,
-            Seen {
-                next,
-                damages: self.damages,
-            },
-        );
+        let before = std::mem::replace(seen, Seen { next, damages: self.damages });
         if sequence > before.next && before.damages < self.damages {
             self.place.held = Some(frame);
             return Some(Item::Hole(hole(epoch, stream, before.next, sequence)));
@@ -302,11 +258,5 @@ fn is_behind(limit: &Ends, header: &Header) -> bool {
 }
 
 fn hole(epoch: u32, stream: u32, from: u64, to: u64) -> Gap {
-    Gap {
-        epoch,
-        stream,
-        from,
-        to,
-        reason: GapReason::DamagedFrame,
-    }
+    Gap { epoch, stream, from, to, reason: GapReason::DamagedFrame }
 }

@@ -55,45 +55,25 @@ impl DiskStorage {
     /// [`RootError::InUse`] where another agent holds it,
     /// [`RootError::Unusable`] where it cannot be made or written.
     pub fn open(root: &Path) -> Result<Self, RootError> {
-        let unusable = |source| RootError::Unusable {
-            root: root.to_owned(),
-            source,
-        };
+        let unusable = |source| RootError::Unusable { root: root.to_owned(), source };
         let mut builder = fs::DirBuilder::new();
-        builder
-            .recursive(true)
-            .mode(FOLDER_MODE)
-            .create(root)
-            .map_err(unusable)?;
+        builder.recursive(true).mode(FOLDER_MODE).create(root).map_err(unusable)?;
         let path = root.join(LOCK_NAME);
         let mut options = OpenOptions::new();
         // Not truncated: until the lock is ours, the text is the other agent's.
-        let options = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(FILE_MODE);
+        let options = options.read(true).write(true).create(true).truncate(false).mode(FILE_MODE);
         let mut lock = options.open(&path).map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let process = fs::read_to_string(&path).unwrap_or_default();
-                return Err(RootError::InUse {
-                    root: root.to_owned(),
-                    process,
-                });
+                return Err(RootError::InUse { root: root.to_owned(), process });
             }
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
         // The number is a courtesy to a reader: a full disk does not make the spool unusable.
-        let _ = lock
-            .set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()));
-        Ok(Self {
-            root: root.to_owned(),
-            _lock: lock,
-        })
+        let _ = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
+        Ok(Self { root: root.to_owned(), _lock: lock })
     }
 
     /// The folder.
@@ -103,11 +83,7 @@ impl DiskStorage {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        if name.is_empty() {
-            self.root.clone()
-        } else {
-            self.root.join(name)
-        }
+        if name.is_empty() { self.root.clone() } else { self.root.join(name) }
     }
 }
 
@@ -122,19 +98,12 @@ pub fn random_id() -> io::Result<String> {
 impl Storage for DiskStorage {
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
         let mut options = OpenOptions::new();
-        let file = options
-            .append(true)
-            .create_new(true)
-            .mode(FILE_MODE)
-            .open(self.path(name))?;
+        let file = options.append(true).create_new(true).mode(FILE_MODE).open(self.path(name))?;
         Ok(Box::new(DiskFile { file }))
     }
 
     fn create_folder(&self, name: &str) -> io::Result<()> {
-        match fs::DirBuilder::new()
-            .mode(FOLDER_MODE)
-            .create(self.path(name))
-        {
+        match fs::DirBuilder::new().mode(FOLDER_MODE).create(self.path(name)) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
@@ -233,10 +202,7 @@ mod tests {
         file.sync().unwrap();
         disk.sync_folder("runs").unwrap();
         disk.sync_folder("").unwrap();
-        assert_eq!(
-            disk.create("runs/a").unwrap_err().kind(),
-            io::ErrorKind::AlreadyExists
-        );
+        assert_eq!(disk.create("runs/a").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         disk.truncate("runs/a", 4).unwrap();
         let mut bytes = [0; 8];
         assert_eq!(disk.read_at("runs/a", 1, &mut bytes).unwrap(), 3);

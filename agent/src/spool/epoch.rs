@@ -74,39 +74,23 @@ pub(super) fn raise(
     let of_slots = epochs.iter().flatten().max().copied();
     let (last, step, origin) = match (of_slots, newest) {
         (Some(slot), _) => {
-            let origin = if damaged {
-                EpochOrigin::OneSlot
-            } else {
-                EpochOrigin::Slots
-            };
+            let origin = if damaged { EpochOrigin::OneSlot } else { EpochOrigin::Slots };
             (slot.max(newest.unwrap_or(0)), 1, origin)
         }
         (None, None) if !damaged => (0, 1, EpochOrigin::First),
         (None, newest) => (newest.unwrap_or(0), LOST_SLOTS_STEP, EpochOrigin::Segments),
     };
-    let epoch = last
-        .checked_add(step)
-        .ok_or(SpoolError::NoEpochLeft { epoch: last })?;
+    let epoch = last.checked_add(step).ok_or(SpoolError::NoEpochLeft { epoch: last })?;
     // The slot to write is the one that does not hold the newest epoch.
     let [first, second] = epochs;
-    let target = if first > second {
-        SLOT_NAMES[1]
-    } else {
-        SLOT_NAMES[0]
-    };
+    let target = if first > second { SLOT_NAMES[1] } else { SLOT_NAMES[0] };
     replace_file(storage, target, &encode(epoch, boot_id))?;
-    let before = slots
-        .into_iter()
-        .find(|slot| slot.epoch().is_some_and(|e| Some(e) == of_slots));
+    let before = slots.into_iter().find(|slot| slot.epoch().is_some_and(|e| Some(e) == of_slots));
     let boot_id_before = match before {
         Some(Slot::Whole { boot_id, .. }) => boot_id,
         Some(Slot::Absent | Slot::Damaged) | None => String::new(),
     };
-    Ok(RaisedEpoch {
-        epoch,
-        origin,
-        boot_id_before,
-    })
+    Ok(RaisedEpoch { epoch, origin, boot_id_before })
 }
 
 impl Slot {
@@ -130,10 +114,7 @@ fn read(storage: &dyn Storage, name: &str) -> Slot {
 
 fn encode(epoch: u32, boot_id: &str) -> Vec<u8> {
     // No kernel's boot id is longer: it is a UUID of 36 characters.
-    let boot_id = boot_id
-        .as_bytes()
-        .get(..BOOT_ID_BYTES_MAX)
-        .unwrap_or(boot_id.as_bytes());
+    let boot_id = boot_id.as_bytes().get(..BOOT_ID_BYTES_MAX).unwrap_or(boot_id.as_bytes());
     let length = u32::try_from(boot_id.len()).unwrap_or(0);
     let mut out = Vec::with_capacity(SLOT_BYTES_MAX);
     out.extend_from_slice(&MAGIC);
@@ -158,10 +139,7 @@ fn decode(bytes: &[u8]) -> Option<Slot> {
         return None;
     }
     let boot_id = std::str::from_utf8(boot_id).ok()?.to_owned();
-    Some(Slot::Whole {
-        epoch: u32::from_le_bytes(*epoch),
-        boot_id,
-    })
+    Some(Slot::Whole { epoch: u32::from_le_bytes(*epoch), boot_id })
 }
 
 /// Puts a small file in the place of the one of that name, durably. A cut in

@@ -34,10 +34,7 @@ pub struct Limits {
 impl Default for Limits {
     /// [`SEGMENT_BYTES_MAX`] and [`PENDING_BYTES_MAX`].
     fn default() -> Self {
-        Self {
-            segment_bytes: SEGMENT_BYTES_MAX,
-            pending_bytes: PENDING_BYTES_MAX,
-        }
+        Self { segment_bytes: SEGMENT_BYTES_MAX, pending_bytes: PENDING_BYTES_MAX }
     }
 }
 
@@ -113,11 +110,7 @@ pub(super) struct Log {
 pub(super) enum Found {
     /// Bytes on disk up to `segment.end`, where `limit` cuts off what a later
     /// segment holds again.
-    Disk {
-        index: usize,
-        segment: Segment,
-        limit: Option<Arc<Ends>>,
-    },
+    Disk { index: usize, segment: Segment, limit: Option<Arc<Ends>> },
     /// A frame in memory.
     Memory { place: u64, frame: SpooledFrame },
     /// Nothing more for now.
@@ -133,13 +126,7 @@ impl Log {
         limits: Limits,
         state: LogState,
     ) -> Self {
-        Self {
-            limits,
-            storage,
-            folder: run_folder(&run),
-            run,
-            state: Mutex::new(state),
-        }
+        Self { limits, storage, folder: run_folder(&run), run, state: Mutex::new(state) }
     }
 
     /// The state. A thread that panicked holding it ends the process; in
@@ -157,16 +144,8 @@ impl Log {
         if state.removed {
             return Found::Removed;
         }
-        let ahead = |at: usize| {
-            state
-                .segments
-                .get(at)
-                .is_some_and(|one| one.end > one.head_bytes)
-        };
-        let unread = state
-            .segments
-            .get(index)
-            .is_some_and(|one| one.end > offset);
+        let ahead = |at: usize| state.segments.get(at).is_some_and(|one| one.end > one.head_bytes);
+        let unread = state.segments.get(index).is_some_and(|one| one.end > offset);
         let found = if unread {
             Some(index)
         } else {
@@ -177,22 +156,13 @@ impl Log {
         {
             let mut later = state.segments.iter().skip(index + 1);
             let limit = later.find_map(|one| one.before.clone());
-            return Found::Disk {
-                index,
-                segment: segment.clone(),
-                limit,
-            };
+            return Found::Disk { index, segment: segment.clone(), limit };
         }
-        let at = state
-            .pending
-            .partition_point(|pending| pending.place < place);
-        state
-            .pending
-            .get(at)
-            .map_or(Found::End, |pending| Found::Memory {
-                place: pending.place,
-                frame: pending.frame.clone(),
-            })
+        let at = state.pending.partition_point(|pending| pending.place < place);
+        state.pending.get(at).map_or(Found::End, |pending| Found::Memory {
+            place: pending.place,
+            frame: pending.frame.clone(),
+        })
     }
 }
 
@@ -201,27 +171,20 @@ impl LogState {
     pub(super) fn push(&mut self, frame: SpooledFrame) {
         self.appended.raise_over(&frame.header);
         self.pending_bytes += frame.bytes.len();
-        self.pending.push_back(Pending {
-            place: self.next_place,
-            frame,
-        });
+        self.pending.push_back(Pending { place: self.next_place, frame });
         self.next_place += 1;
     }
 
     /// The first frame in memory at `place` or behind it.
     pub(super) fn pending_from(&self, place: u64) -> Option<(u64, Arc<[u8]>)> {
-        let at = self
-            .pending
-            .partition_point(|pending| pending.place < place);
+        let at = self.pending.partition_point(|pending| pending.place < place);
         let pending = self.pending.get(at)?;
         Some((pending.place, Arc::clone(&pending.frame.bytes)))
     }
 
     /// Place of the oldest frame in memory, or of the next one to come.
     pub(super) fn first_pending(&self) -> u64 {
-        self.pending
-            .front()
-            .map_or(self.next_place, |pending| pending.place)
+        self.pending.front().map_or(self.next_place, |pending| pending.place)
     }
 
     /// True where no frame waits in memory.
@@ -231,11 +194,7 @@ impl LogState {
 
     /// Forgets the frames before `place`: they are durable in `segment`.
     pub(super) fn made_durable(&mut self, place: u64, segment: Segment) {
-        while self
-            .pending
-            .front()
-            .is_some_and(|pending| pending.place < place)
-        {
+        while self.pending.front().is_some_and(|pending| pending.place < place) {
             let Some(Pending { frame, .. }) = self.pending.pop_front() else {
                 break;
             };
@@ -250,10 +209,7 @@ impl LogState {
     }
 
     pub(super) fn progress(&self) -> Progress {
-        Progress {
-            appended: self.next_place,
-            durable: self.first_pending(),
-        }
+        Progress { appended: self.next_place, durable: self.first_pending() }
     }
 
     /// Drops frames until the memory is below its bound again: sample blocks

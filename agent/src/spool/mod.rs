@@ -182,11 +182,7 @@ pub enum SpoolError {
 
 impl From<StorageError> for SpoolError {
     fn from(source: StorageError) -> Self {
-        if source.is_full() {
-            Self::DiskFull { source }
-        } else {
-            Self::Storage(source)
-        }
+        if source.is_full() { Self::DiskFull { source } } else { Self::Storage(source) }
     }
 }
 
@@ -267,16 +263,8 @@ impl Spool {
                 None => removal::remove_empty(storage.as_ref(), &run),
             }
         }
-        let inner = Inner {
-            storage,
-            limits,
-            board,
-            recovered,
-            logs: Mutex::new(logs),
-        };
-        Ok(Self {
-            inner: Arc::new(inner),
-        })
+        let inner = Inner { storage, limits, board, recovered, logs: Mutex::new(logs) };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Identity of the board.
@@ -302,12 +290,7 @@ impl Spool {
         let storage = self.inner.storage.as_ref();
         // Without the board's identity on disk an epoch identifies nothing.
         self.inner.board.store(storage)?;
-        let newest = self
-            .inner
-            .recovered
-            .iter()
-            .filter_map(RecoveredRun::last_epoch)
-            .max();
+        let newest = self.inner.recovered.iter().filter_map(RecoveredRun::last_epoch).max();
         epoch::raise(storage, boot_id, newest)
     }
 
@@ -326,23 +309,11 @@ impl Spool {
                 let name = folder.clone();
                 move |source| StorageError::new(operation, &name, source)
             };
-            storage
-                .create_folder(&folder)
-                .map_err(failed(Operation::Create))?;
-            storage
-                .sync_folder(parent)
-                .map_err(failed(Operation::Sync))?;
+            storage.create_folder(&folder).map_err(failed(Operation::Create))?;
+            storage.sync_folder(parent).map_err(failed(Operation::Sync))?;
         }
-        let state = LogState {
-            has_writer: true,
-            ..LogState::default()
-        };
-        let log = Arc::new(Log::new(
-            Arc::clone(storage),
-            run.clone(),
-            self.inner.limits,
-            state,
-        ));
+        let state = LogState { has_writer: true, ..LogState::default() };
+        let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), self.inner.limits, state));
         logs.insert(run.clone(), Arc::clone(&log));
         Ok(RunLog::new(log, 1))
     }
@@ -360,10 +331,7 @@ impl Spool {
             .storage
             .list(&log.folder)
             .map_err(|source| StorageError::new(Operation::Read, &log.folder, source))?;
-        let last = names
-            .iter()
-            .filter_map(|name| segment::segment_ordinal(name))
-            .max();
+        let last = names.iter().filter_map(|name| segment::segment_ordinal(name)).max();
         {
             let mut state = log.state();
             if state.has_writer {
@@ -379,9 +347,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::UnknownRun`].
     pub fn reader(&self, run: &RunId) -> Result<LogReader, SpoolError> {
-        Ok(LogReader {
-            log: self.log(run)?,
-        })
+        Ok(LogReader { log: self.log(run)? })
     }
 
     /// All runs, oldest first.
@@ -413,10 +379,7 @@ impl Spool {
     }
 
     fn logs(&self) -> MutexGuard<'_, BTreeMap<RunId, Arc<Log>>> {
-        self.inner
-            .logs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.inner.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -139,9 +139,7 @@ impl ModelStorage {
             unreadable: disk.unreadable.clone(),
             ..*disk
         };
-        Self {
-            disk: Arc::new(Mutex::new(copied)),
-        }
+        Self { disk: Arc::new(Mutex::new(copied)) }
     }
 
     /// Cuts the power: of all that was not synced, `seed` chooses what is left.
@@ -190,11 +188,7 @@ impl File {
         let kept = synced + dice.below(tail + 1);
         let mut left = self.durable.clone();
         left.extend_from_slice(self.cache.get(synced..kept).unwrap_or_default());
-        for sector in left
-            .get_mut(synced..)
-            .unwrap_or_default()
-            .chunks_mut(SECTOR_BYTES)
-        {
+        for sector in left.get_mut(synced..).unwrap_or_default().chunks_mut(SECTOR_BYTES) {
             match dice.below(4) {
                 0 => sector.fill(0),
                 1 => sector.iter_mut().for_each(|byte| *byte = dice.byte()),
@@ -210,8 +204,7 @@ impl File {
         let synced = self.durable.len();
         match outcome {
             Ok(()) => {
-                self.durable
-                    .extend_from_slice(self.cache.get(synced..).unwrap_or_default());
+                self.durable.extend_from_slice(self.cache.get(synced..).unwrap_or_default());
                 Ok(())
             }
             Err(error) => {
@@ -228,25 +221,16 @@ impl Disk {
     fn operate(&mut self) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
-        self.faults
-            .remove(&number)
-            .map_or(Ok(()), |fault| Err(fault.error()))
+        self.faults.remove(&number).map_or(Ok(()), |fault| Err(fault.error()))
     }
 
     fn free_bytes(&self) -> u64 {
-        let used: u64 = self
-            .files
-            .values()
-            .map(|file| as_u64(file.cache.len()))
-            .sum();
-        self.capacity_bytes
-            .map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
+        let used: u64 = self.files.values().map(|file| as_u64(file.cache.len())).sum();
+        self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
     }
 
     fn file(&mut self, name: &str) -> io::Result<&mut File> {
-        self.files
-            .get_mut(name)
-            .ok_or(io::Error::from(io::ErrorKind::NotFound))
+        self.files.get_mut(name).ok_or(io::Error::from(io::ErrorKind::NotFound))
     }
 }
 
@@ -265,11 +249,7 @@ impl Storage for ModelStorage {
         }
         disk.files.insert(name.to_owned(), File::default());
         let cuts = disk.cuts;
-        Ok(Box::new(ModelFile {
-            storage: self.clone(),
-            name: name.to_owned(),
-            cuts,
-        }))
+        Ok(Box::new(ModelFile { storage: self.clone(), name: name.to_owned(), cuts }))
     }
 
     fn create_folder(&self, name: &str) -> io::Result<()> {
@@ -317,9 +297,7 @@ impl Storage for ModelStorage {
             return Err(ModelFault::Io.error());
         }
         let cache = &disk.file(name)?.cache;
-        let from = usize::try_from(offset)
-            .unwrap_or(usize::MAX)
-            .min(cache.len());
+        let from = usize::try_from(offset).unwrap_or(usize::MAX).min(cache.len());
         let source = cache.get(from..).unwrap_or_default();
         let got = source.len().min(bytes.len());
         for (target, byte) in bytes.iter_mut().zip(source) {
@@ -336,8 +314,7 @@ impl Storage for ModelStorage {
         let mut disk = self.disk();
         disk.operate()?;
         let file = disk.file(name)?;
-        file.cache
-            .truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        file.cache.truncate(usize::try_from(length).unwrap_or(usize::MAX));
         file.durable.truncate(file.cache.len());
         file.sync(Ok(()))
     }
@@ -390,19 +367,11 @@ impl AppendFile for ModelFile {
             let outcome = disk.operate();
             let free = usize::try_from(disk.free_bytes()).unwrap_or(usize::MAX);
             // A failed write leaves a part; a full disk takes what fits.
-            let part = if outcome.is_err() {
-                bytes.len() / 2
-            } else {
-                bytes.len()
-            };
+            let part = if outcome.is_err() { bytes.len() / 2 } else { bytes.len() };
             let taken = bytes.get(..part.min(free)).unwrap_or_default();
             disk.file(&self.name)?.cache.extend_from_slice(taken);
             outcome?;
-            if taken.len() < bytes.len() {
-                Err(ModelFault::Full.error())
-            } else {
-                Ok(())
-            }
+            if taken.len() < bytes.len() { Err(ModelFault::Full.error()) } else { Ok(()) }
         })
     }
 

@@ -70,36 +70,21 @@ pub(super) fn recover(
     run: &RunId,
 ) -> Result<Option<Recovery>, StorageError> {
     let folder = run_folder(run);
-    let listed = storage
-        .list(&folder)
-        .map_err(|e| StorageError::new(Operation::Read, &folder, e))?;
-    let mut ordinals: Vec<u64> = listed
-        .iter()
-        .filter_map(|name| segment_ordinal(name))
-        .collect();
+    let listed =
+        storage.list(&folder).map_err(|e| StorageError::new(Operation::Read, &folder, e))?;
+    let mut ordinals: Vec<u64> = listed.iter().filter_map(|name| segment_ordinal(name)).collect();
     ordinals.sort_unstable();
     let mut segments = Vec::new();
     for ordinal in ordinals {
-        segments.push(look_at(
-            storage,
-            run,
-            &segment_name(&folder, ordinal),
-            ordinal,
-        )?);
+        segments.push(look_at(storage, run, &segment_name(&folder, ordinal), ordinal)?);
     }
     if segments.is_empty() {
         return Ok(None);
     }
     let mut scan = Scan::default();
     // From the newest segment that has a head: it tells what lies before it.
-    let from = segments
-        .iter()
-        .rposition(|segment| segment.before.is_some())
-        .unwrap_or(0);
-    if let Some(before) = segments
-        .get(from)
-        .and_then(|segment| segment.before.clone())
-    {
+    let from = segments.iter().rposition(|segment| segment.before.is_some()).unwrap_or(0);
+    if let Some(before) = segments.get(from).and_then(|segment| segment.before.clone()) {
         scan.ends = Ends::clone(&before);
     }
     for segment in segments.iter_mut().skip(from) {
@@ -130,24 +115,14 @@ fn look_at(
     name: &str,
     ordinal: u64,
 ) -> Result<Segment, StorageError> {
-    let end = storage
-        .length(name)
-        .map_err(|e| StorageError::new(Operation::Read, name, e))?;
+    let end = storage.length(name).map_err(|e| StorageError::new(Operation::Read, name, e))?;
     let head =
         read_head(storage, name).filter(|(head, _)| head.ordinal == ordinal && head.run == *run);
     Ok(match head {
-        Some((head, head_bytes)) => Segment {
-            ordinal,
-            head_bytes,
-            end,
-            before: Some(Arc::new(head.before)),
-        },
-        None => Segment {
-            ordinal,
-            head_bytes: 0,
-            end,
-            before: None,
-        },
+        Some((head, head_bytes)) => {
+            Segment { ordinal, head_bytes, end, before: Some(Arc::new(head.before)) }
+        }
+        None => Segment { ordinal, head_bytes: 0, end, before: None },
     })
 }
 
@@ -176,10 +151,7 @@ impl Scan {
                 Piece::Damage { bytes } => tail = bytes,
                 Piece::Frame { header, .. } => {
                     if tail > 0 {
-                        self.damaged.push(DamagedPart {
-                            segment: segment.ordinal,
-                            bytes: tail,
-                        });
+                        self.damaged.push(DamagedPart { segment: segment.ordinal, bytes: tail });
                         tail = 0;
                     }
                     last_frame = window.offset();

@@ -42,11 +42,7 @@ impl Spool {
             }
             let Some(candidate) = candidates.next() else {
                 let reserve_bytes = RESERVE_BYTES;
-                return Err(SpoolError::TooLittleSpace {
-                    free_bytes,
-                    needed_bytes,
-                    reserve_bytes,
-                });
+                return Err(SpoolError::TooLittleSpace { free_bytes, needed_bytes, reserve_bytes });
             };
             self.remove_run(&candidate.run)?;
             removed.push(candidate.run);
@@ -71,22 +67,15 @@ impl Spool {
         }
         let storage = self.inner.storage.as_ref();
         let failed = |operation, name: &str, source| StorageError::new(operation, name, source);
-        let names = storage
-            .list(&log.folder)
-            .map_err(|e| failed(Operation::Read, &log.folder, e))?;
+        let names =
+            storage.list(&log.folder).map_err(|e| failed(Operation::Read, &log.folder, e))?;
         // Sorted, so oldest first: the newest segment has the run's end.
         for name in names {
             let name = format!("{}/{name}", log.folder);
-            storage
-                .remove(&name)
-                .map_err(|e| failed(Operation::Remove, &name, e))?;
+            storage.remove(&name).map_err(|e| failed(Operation::Remove, &name, e))?;
         }
-        storage
-            .remove(&log.folder)
-            .map_err(|e| failed(Operation::Remove, &log.folder, e))?;
-        storage
-            .sync_folder(RUNS_FOLDER)
-            .map_err(|e| failed(Operation::Sync, RUNS_FOLDER, e))?;
+        storage.remove(&log.folder).map_err(|e| failed(Operation::Remove, &log.folder, e))?;
+        storage.sync_folder(RUNS_FOLDER).map_err(|e| failed(Operation::Sync, RUNS_FOLDER, e))?;
         self.logs().remove(run);
         info!(%run, "Run removed from the spool; a host holds all of it.");
         Ok(())

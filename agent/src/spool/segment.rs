@@ -52,10 +52,7 @@ pub(super) struct Ends(BTreeMap<(u32, u32), u64>);
 impl Ends {
     /// One past the last number of the stream; 0 where it has none.
     pub(super) fn next(&self, identity: Identity) -> u64 {
-        self.0
-            .get(&(identity.epoch, identity.stream))
-            .copied()
-            .unwrap_or(0)
+        self.0.get(&(identity.epoch, identity.stream)).copied().unwrap_or(0)
     }
 
     pub(super) fn raise(&mut self, epoch: u32, stream: u32, next: u64) {
@@ -79,23 +76,13 @@ impl Ends {
     }
 
     pub(super) fn to_streams(&self) -> Vec<StreamEnd> {
-        self.0
-            .iter()
-            .map(|(&(epoch, stream), &next)| StreamEnd {
-                epoch,
-                stream,
-                next,
-            })
-            .collect()
+        self.0.iter().map(|(&(epoch, stream), &next)| StreamEnd { epoch, stream, next }).collect()
     }
 }
 
 /// One past the last sequence number of a frame.
 pub(super) fn next_sequence(header: &Header) -> u64 {
-    header
-        .identity
-        .sequence
-        .saturating_add(u64::from(header.count))
+    header.identity.sequence.saturating_add(u64::from(header.count))
 }
 
 /// Name of a run's folder.
@@ -180,14 +167,7 @@ impl Head {
             before.raise(epoch, stream, u64::from_le_bytes(*next));
             rest = after;
         }
-        Some((
-            Self {
-                ordinal: u64::from_le_bytes(*ordinal),
-                run,
-                before,
-            },
-            length,
-        ))
+        Some((Self { ordinal: u64::from_le_bytes(*ordinal), run, before }, length))
     }
 }
 
@@ -230,10 +210,7 @@ pub(super) struct Window {
 impl Window {
     /// A window whose next byte is at `offset`.
     pub(super) fn at(offset: u64) -> Self {
-        Self {
-            offset,
-            ..Self::default()
-        }
+        Self { offset, ..Self::default() }
     }
 
     /// Offset of the next byte not yet looked at.
@@ -259,11 +236,7 @@ impl Window {
 impl<'a> SegmentReader<'a> {
     /// Goes on in the segment `name` where `window` stands.
     pub(super) fn new(storage: &'a dyn Storage, name: &'a str, window: &'a mut Window) -> Self {
-        Self {
-            storage,
-            name,
-            window,
-        }
+        Self { storage, name, window }
     }
 
     /// The next frame or damaged part before `end`; `None` at the end.
@@ -296,11 +269,7 @@ impl<'a> SegmentReader<'a> {
             damage += as_u64(skip);
             self.window.skip(skip);
         }
-        Ok(if damage > 0 {
-            Some(Piece::Damage { bytes: damage })
-        } else {
-            None
-        })
+        Ok(if damage > 0 { Some(Piece::Damage { bytes: damage }) } else { None })
     }
 
     /// Reads ahead until a frame of the largest size, or all up to `end`, is there.
@@ -351,11 +320,7 @@ impl<'a> SegmentReader<'a> {
 /// `more` follow: it may be the first of a magic that the window cuts in two.
 fn to_next_magic(rest: &[u8], more: bool) -> usize {
     let skip = frame::resynchronise(rest);
-    if more && skip == rest.len() && rest.last() == MAGIC.first() {
-        skip - 1
-    } else {
-        skip
-    }
+    if more && skip == rest.len() && rest.last() == MAGIC.first() { skip - 1 } else { skip }
 }
 
 /// Reads the head of a segment; `None` where it has no whole one.
@@ -394,11 +359,7 @@ mod tests {
         let mut before = Ends::default();
         before.raise(2, 256, 7);
         before.raise(1, 0, u64::MAX);
-        Head {
-            ordinal: 9,
-            run: RunId::new("night-1").unwrap(),
-            before,
-        }
+        Head { ordinal: 9, run: RunId::new("night-1").unwrap(), before }
     }
 
     #[test]

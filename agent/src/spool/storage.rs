@@ -132,19 +132,12 @@ pub struct StorageError {
 
 impl StorageError {
     pub(super) fn new(operation: Operation, name: &str, source: io::Error) -> Self {
-        Self {
-            operation,
-            name: name.to_owned(),
-            source,
-        }
+        Self { operation, name: name.to_owned(), source }
     }
 
     /// True where the disk, or this user's share of it, is full.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        matches!(
-            self.source.kind(),
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-        )
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
     }
 }

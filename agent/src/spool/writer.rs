@@ -47,13 +47,7 @@ struct Open {
 impl RunLog {
     pub(super) fn new(log: Arc<Log>, next_ordinal: u64) -> Self {
         let unwritten = log.state().first_pending();
-        Self {
-            log,
-            open: None,
-            next_ordinal,
-            unwritten,
-            stalled: false,
-        }
+        Self { log, open: None, next_ordinal, unwritten, stalled: false }
     }
 
     /// The run.
@@ -65,9 +59,7 @@ impl RunLog {
     /// A reader of this log, for any thread.
     #[must_use]
     pub fn reader(&self) -> LogReader {
-        LogReader {
-            log: Arc::clone(&self.log),
-        }
+        LogReader { log: Arc::clone(&self.log) }
     }
 
     /// Frames appended and frames durable.
@@ -151,28 +143,20 @@ impl RunLog {
         let (header, identity) = (frame.header, frame.header.identity);
         let mut state = self.log.state();
         if state.removed {
-            return Err(SpoolError::Removed {
-                run: self.log.run.clone(),
-            });
+            return Err(SpoolError::Removed { run: self.log.run.clone() });
         }
         let next = state.appended.next(identity);
         if identity.sequence < next {
             return Err(SpoolError::OutOfOrder { identity, next });
         }
-        state.push(SpooledFrame {
-            header,
-            bytes: frame.bytes.into(),
-        });
+        state.push(SpooledFrame { header, bytes: frame.bytes.into() });
         Ok(())
     }
 
     fn drop_over_bound(&self) -> Vec<Gap> {
         // After a failed sync no segment is open: what is dropped here is in
         // no file that will be synced.
-        let gaps = self
-            .log
-            .state()
-            .drop_over_bound(self.log.limits.pending_bytes);
+        let gaps = self.log.state().drop_over_bound(self.log.limits.pending_bytes);
         if !gaps.is_empty() {
             warn!(run = %self.log.run, gaps = gaps.len(), "Frames dropped: disk and memory are full.");
         }
@@ -205,9 +189,7 @@ impl RunLog {
             };
             let open = match &mut self.open {
                 Some(open) => open,
-                None => self
-                    .open
-                    .insert(Self::open(&self.log, &mut self.next_ordinal)?),
+                None => self.open.insert(Self::open(&self.log, &mut self.next_ordinal)?),
             };
             if open.written >= self.log.limits.segment_bytes {
                 return Ok(());
@@ -223,11 +205,7 @@ impl RunLog {
         // Taken even where the attempt fails: half of it may be on the disk.
         *next_ordinal += 1;
         let name = segment_name(&log.folder, ordinal);
-        let head = Head {
-            ordinal,
-            run: log.run.clone(),
-            before,
-        };
+        let head = Head { ordinal, run: log.run.clone(), before };
         let bytes = head.encode();
         let head_bytes = as_u64(bytes.len());
         let file = log
@@ -235,18 +213,8 @@ impl RunLog {
             .create(&name)
             .map_err(|source| StorageError::new(Operation::Create, &name, source))?;
         let before = Some(Arc::new(head.before));
-        let segment = Segment {
-            ordinal,
-            head_bytes,
-            end: head_bytes,
-            before,
-        };
-        let mut open = Open {
-            file,
-            segment,
-            written: 0,
-            is_named: false,
-        };
+        let segment = Segment { ordinal, head_bytes, end: head_bytes, before };
+        let mut open = Open { file, segment, written: 0, is_named: false };
         if let Err(error) = open.append(log, &bytes) {
             open.abandon(log, error.is_full());
             return Err(error);
@@ -267,16 +235,11 @@ impl RunLog {
         let failed = |source| StorageError::new(Operation::Sync, &name, source);
         open.file.sync().map_err(failed)?;
         if !open.is_named {
-            self.log
-                .storage
-                .sync_folder(&self.log.folder)
-                .map_err(failed)?;
+            self.log.storage.sync_folder(&self.log.folder).map_err(failed)?;
             open.is_named = true;
         }
         open.segment.end = written;
-        self.log
-            .state()
-            .made_durable(self.unwritten, open.segment.clone());
+        self.log.state().made_durable(self.unwritten, open.segment.clone());
         if written >= self.log.limits.segment_bytes {
             self.open = None;
         }

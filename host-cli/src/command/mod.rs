@@ -57,9 +57,7 @@ pub fn perform(cli: Cli) -> ExitCode {
     }
 }
 
-fn on_runtime(
-    command: impl Future<Output = Result<Exit, Failure>>,
-) -> Result<Exit, Failure> {
+fn on_runtime(command: impl Future<Output = Result<Exit, Failure>>) -> Result<Exit, Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime
         .map_err(|error| Failure::of(Exit::Failed, "this program cannot start", &error, ""))?;

@@ -61,7 +61,9 @@ fn state(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Fail
         ),
         Refusal::Busy { run } => (
             format!("board {address} is busy with run {run}"),
-            format!("wait for it (wattline watch {run} --on {address}), or stop it: wattline stop {run} --on {address}"),
+            format!(
+                "wait for it (wattline watch {run} --on {address}), or stop it: wattline stop {run} --on {address}"
+            ),
         ),
         Refusal::RunExists => (
             format!("board {address} holds a run {run} already"),
@@ -71,20 +73,16 @@ fn state(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Fail
             format!("the spool of board {address} cannot be written (errno {errno})"),
             "see to its permissions and its disk".into(),
         ),
-        _ => (
-            format!("board {address} has too many sessions open"),
-            "close one of them".into(),
-        ),
+        _ => (format!("board {address} has too many sessions open"), "close one of them".into()),
     };
     Failure::new(Exit::Failed, what, mend)
 }
 
 fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {
     let (what, mend) = match refusal {
-        Refusal::UnknownNetwork { name, known } => (
-            format!("unknown network `{name}`"),
-            format!("name one of: {}", known.join(", ")),
-        ),
+        Refusal::UnknownNetwork { name, known } => {
+            (format!("unknown network `{name}`"), format!("name one of: {}", known.join(", ")))
+        }
         Refusal::BadSize { network, size } => (
             format!("network {network} does not work on images of {size} x {size}"),
             "choose a larger --size, or leave it out".into(),

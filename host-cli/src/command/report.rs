@@ -41,10 +41,7 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
 }
 
 /// Reads, analyses, writes.
-pub(super) fn make(
-    folder: &RunFolder,
-    corrections: &[ShuntCorrection],
-) -> Result<Made, Failure> {
+pub(super) fn make(folder: &RunFolder, corrections: &[ShuntCorrection]) -> Result<Made, Failure> {
     let (_, analysis) = analysed(folder, corrections)?;
     let page = report::write(&analysis, folder.path()).map_err(|error| report_failure(&error))?;
     let exit = if analysis.is_incomplete() { Exit::Incomplete } else { Exit::Done };
@@ -116,9 +113,8 @@ pub(super) fn table(analysis: &Analysis) -> Vec<String> {
             reasons.join(";"),
         ));
     }
-    let count = |verdict| {
-        analysis.cells.iter().filter(|cell| cell.judgement.verdict == verdict).count()
-    };
+    let count =
+        |verdict| analysis.cells.iter().filter(|cell| cell.judgement.verdict == verdict).count();
     rows.push(format!(
         "{} valid, {} flagged, {} invalid; ± is the expanded uncertainty, k = 2",
         count(Verdict::Valid),

@@ -91,9 +91,8 @@ fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
         )
     };
     let file = match &args.campaign {
-        Some(path) => read_campaign(path).and_then(|text| {
-            CampaignFile::parse(&text).map_err(|error| wrong(&error))
-        })?,
+        Some(path) => read_campaign(path)
+            .and_then(|text| CampaignFile::parse(&text).map_err(|error| wrong(&error)))?,
         None => CampaignFile::default(),
     };
     let flags = CampaignFile {

@@ -30,9 +30,9 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
                 .cell
                 .as_ref()
                 .map_or_else(String::new, |cell| format!(" {} batch {}", cell.network, cell.batch));
-            let trial = current
-                .trial
-                .map_or_else(String::new, |trial| format!(" trial {}/{}", trial + 1, current.trials));
+            let trial = current.trial.map_or_else(String::new, |trial| {
+                format!(" trial {}/{}", trial + 1, current.trials)
+            });
             let (run, phase) = (&current.run, current.phase.name());
             line(&format!("run {run}:{trial}{what}, {phase}, {} left", duration(left)))?;
         }

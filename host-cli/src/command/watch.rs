@@ -125,10 +125,8 @@ fn live_line(
 }
 
 fn power_text(rail: &RailDescription, watts: Option<f64>) -> String {
-    watts.map_or_else(
-        || format!("{} - W", rail.name),
-        |watts| format!("{} {watts:.2} W", rail.name),
-    )
+    watts
+        .map_or_else(|| format!("{} - W", rail.name), |watts| format!("{} {watts:.2} W", rail.name))
 }
 
 /// Prints what a recorded run did, in its order.

@@ -45,10 +45,9 @@ impl AgentPlace {
     /// [`ConnectError::Folder`] where there is no home folder.
     pub fn of(address: &BoardAddress) -> Result<Self, ConnectError> {
         let (name, arguments) = match address {
-            BoardAddress::Simulated(chip) => (
-                format!("simulated-{}", chip.name()),
-                vec![format!("--simulated={}", chip.name())],
-            ),
+            BoardAddress::Simulated(chip) => {
+                (format!("simulated-{}", chip.name()), vec![format!("--simulated={}", chip.name())])
+            }
             BoardAddress::Local | BoardAddress::Ssh { .. } | BoardAddress::Unix(_) => {
                 ("local".to_owned(), Vec::new())
             }
@@ -57,7 +56,8 @@ impl AgentPlace {
             path: PathBuf::from("~"),
             source: std::io::Error::other("there is no home folder"),
         })?;
-        let state = base.state_dir().unwrap_or_else(|| base.data_dir()).join("wattline").join(&name);
+        let state =
+            base.state_dir().unwrap_or_else(|| base.data_dir()).join("wattline").join(&name);
         let runtime = base.runtime_dir().map_or_else(|| state.clone(), |dir| dir.join("wattline"));
         Ok(Self {
             socket: runtime.join(format!("{name}.sock")),

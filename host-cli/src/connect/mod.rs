@@ -106,9 +106,8 @@ pub async fn connect(address: &BoardAddress) -> Result<Link, ConnectError> {
 }
 
 async fn unix(path: PathBuf) -> Result<Link, ConnectError> {
-    let stream = UnixStream::connect(&path)
-        .await
-        .map_err(|source| ConnectError::Socket { path, source })?;
+    let stream =
+        UnixStream::connect(&path).await.map_err(|source| ConnectError::Socket { path, source })?;
     let (incoming, outgoing) = stream.into_split();
     Ok(Link { incoming: Box::new(incoming), outgoing: Box::new(outgoing), carrier: None })
 }

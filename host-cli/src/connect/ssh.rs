@@ -35,7 +35,8 @@ impl Carrier {
 
 pub(super) fn open(target: &str, port: Option<u16>) -> Result<Link, ConnectError> {
     // WATTLINE_SSH is to ssh what GIT_SSH is to git.
-    let program = std::env::var_os("WATTLINE_SSH").map_or_else(|| PathBuf::from("ssh"), PathBuf::from);
+    let program =
+        std::env::var_os("WATTLINE_SSH").map_or_else(|| PathBuf::from("ssh"), PathBuf::from);
     let mut command = Command::new(&program);
     command.arg("-T");
     if let Some(port) = port {

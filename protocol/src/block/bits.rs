@@ -19,11 +19,7 @@ pub(super) struct BitWriter<'a> {
 
 impl<'a> BitWriter<'a> {
     pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
-        Self {
-            out,
-            word: 0,
-            used: 0,
-        }
+        Self { out, word: 0, used: 0 }
     }
 
     /// Appends the low `bits` bits of a value that has no others.
@@ -36,11 +32,7 @@ impl<'a> BitWriter<'a> {
     #[inline(always)]
     pub(super) fn put_all(&mut self, values: impl Iterator<Item = (u64, u32)>) {
         // Copies live in registers for the length of the loop.
-        let Self {
-            word: mut all,
-            mut used,
-            ..
-        } = *self;
+        let Self { word: mut all, mut used, .. } = *self;
         for (value, bits) in values {
             debug_assert!(bits <= BITS_MAX && value & !low_mask(bits) == 0);
             all |= value.wrapping_shl(used);
@@ -60,11 +52,7 @@ impl<'a> BitWriter<'a> {
     pub(super) fn put_number(&mut self, value: u64) {
         let length = value.checked_ilog2().map_or(0, |log| log.wrapping_add(1));
         self.put(u64::from(length.min(63)), 6);
-        let bits = if length > 62 {
-            64
-        } else {
-            length.saturating_sub(1)
-        };
+        let bits = if length > 62 { 64 } else { length.saturating_sub(1) };
         self.put_wide(value & low_mask(bits), bits);
     }
 
@@ -78,8 +66,7 @@ impl<'a> BitWriter<'a> {
     /// Fills the last byte with zeros.
     pub(super) fn finish(self) {
         let bytes = self.word.to_le_bytes();
-        self.out
-            .extend(bytes.iter().take(usize_of(self.used.div_ceil(8))));
+        self.out.extend(bytes.iter().take(usize_of(self.used.div_ceil(8))));
     }
 }
 
@@ -96,12 +83,7 @@ pub(super) struct BitReader<'a> {
 
 impl<'a> BitReader<'a> {
     pub(super) const fn new(bytes: &'a [u8]) -> Self {
-        Self {
-            bytes,
-            next: 0,
-            word: 0,
-            held: 0,
-        }
+        Self { bytes, next: 0, word: 0, held: 0 }
     }
 
     /// Holds at least [`BITS_MAX`] bits after this.
@@ -113,9 +95,7 @@ impl<'a> BitReader<'a> {
             None => last_word(rest),
         };
         self.word |= word.wrapping_shl(self.held);
-        self.next = self
-            .next
-            .wrapping_add(usize_of((63_u32.wrapping_sub(self.held)) >> 3));
+        self.next = self.next.wrapping_add(usize_of((63_u32.wrapping_sub(self.held)) >> 3));
         self.held |= BITS_MAX;
     }
 
@@ -200,9 +180,7 @@ impl<'a> BitReader<'a> {
 /// The low `bits` bits set; all of them from 64 on.
 #[inline(always)]
 pub(super) fn low_mask(bits: u32) -> u64 {
-    1_u64
-        .checked_shl(bits)
-        .map_or(u64::MAX, |bit| bit.wrapping_sub(1))
+    1_u64.checked_shl(bits).map_or(u64::MAX, |bit| bit.wrapping_sub(1))
 }
 
 /// The low 32 bits.
@@ -220,10 +198,7 @@ fn usize_of(count: u32) -> usize {
 
 #[cold]
 fn last_word(bytes: &[u8]) -> u64 {
-    bytes
-        .iter()
-        .rev()
-        .fold(0, |word, &byte| word.wrapping_shl(8) | u64::from(byte))
+    bytes.iter().rev().fold(0, |word, &byte| word.wrapping_shl(8) | u64::from(byte))
 }
 
 #[cfg(test)]
@@ -232,9 +207,8 @@ mod tests {
 
     #[test]
     fn numbers_of_each_length_come_back() {
-        let numbers: Vec<u64> = (0..64)
-            .flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, u64::MAX >> bit])
-            .collect();
+        let numbers: Vec<u64> =
+            (0..64).flat_map(|bit| [(1_u64 << bit) - 1, 1 << bit, u64::MAX >> bit]).collect();
         let mut bytes = Vec::new();
         let mut writer = BitWriter::new(&mut bytes);
         numbers.iter().for_each(|&number| writer.put_number(number));
@@ -255,10 +229,7 @@ mod tests {
     fn what_is_left_over_is_refused() {
         let mut reader = BitReader::new(&[0x07, 0x00]);
         reader.take(3);
-        assert_eq!(
-            reader.clone().finish(),
-            Err(BlockError::Trailing { bits: 13 })
-        );
+        assert_eq!(reader.clone().finish(), Err(BlockError::Trailing { bits: 13 }));
         reader.take(6);
         assert_eq!(reader.finish(), Ok(()));
         let mut reader = BitReader::new(&[0x0f]);

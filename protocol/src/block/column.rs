@@ -41,9 +41,7 @@ impl Lift {
     /// What the code of the earlier column foretells of this one's.
     #[inline(always)]
     pub(super) const fn of(self, code: i32) -> i32 {
-        code.wrapping_mul(self.gain)
-            .wrapping_add(1 << (GAIN_FRACTION - 1))
-            >> GAIN_FRACTION
+        code.wrapping_mul(self.gain).wrapping_add(1 << (GAIN_FRACTION - 1)) >> GAIN_FRACTION
     }
 }
 
@@ -102,10 +100,8 @@ pub(super) fn write(
         writer.put_wide(u64::try_from(lift.reference).unwrap_or(0), 4);
         writer.put(gain, GAIN_BITS);
         let reference = block.column(lift.reference);
-        let lifted = codes
-            .iter()
-            .zip(reference)
-            .map(|(&code, &off)| code.wrapping_sub(lift.of(off)));
+        let lifted =
+            codes.iter().zip(reference).map(|(&code, &off)| code.wrapping_sub(lift.of(off)));
         write_values(lifted, plan, codec, writer);
     } else if is_failed(failed, column / 2) {
         writer.put(0, 1);
@@ -152,12 +148,7 @@ pub(super) fn read(
     codec: BlockCodec,
     reader: &mut BitReader<'_>,
 ) -> Result<(), BlockError> {
-    let Some(ColumnMut {
-        statuses,
-        before,
-        codes,
-    }) = block.split_at_column(column)
-    else {
+    let Some(ColumnMut { statuses, before, codes }) = block.split_at_column(column) else {
         return Ok(());
     };
     let rail = column / 2;
@@ -166,12 +157,8 @@ pub(super) fn read(
         let gain = reader.take_u32(GAIN_BITS);
         let shift = u32::BITS - GAIN_BITS;
         let gain = gain.wrapping_shl(shift).cast_signed().wrapping_shr(shift);
-        let off = usize::try_from(reference)
-            .ok()
-            .filter(|&at| !is_failed(failed, at / 2));
-        let off = off
-            .filter(|_| !is_failed(failed, rail))
-            .and_then(|at| before.get(at));
+        let off = usize::try_from(reference).ok().filter(|&at| !is_failed(failed, at / 2));
+        let off = off.filter(|_| !is_failed(failed, rail)).and_then(|at| before.get(at));
         let off = off.ok_or(BlockError::Lift { column, reference })?;
         let lift = Lift { reference: 0, gain };
         read_values(codes, column, codec, reader)?;
@@ -212,11 +199,7 @@ fn read_values(
     let first = u32::try_from(value).map_err(|_| BlockError::First { column, value })?;
     let first = unzigzag(first);
     *first_slot = first;
-    let plan = Plan {
-        lift: None,
-        memory,
-        lean,
-    };
+    let plan = Plan { lift: None, memory, lean };
     let mut predictor = Predictor::new(&plan, first);
     residual::read(slots, codec, reader, |residual| {
         let value = predictor.foretell().wrapping_add(unzigzag(residual));
@@ -269,33 +252,19 @@ mod tests {
     fn a_column_lifted_off_itself_or_a_failed_rail_is_refused() {
         let failed = |rail: usize| {
             let mut failed = [false; 8];
-            failed
-                .iter_mut()
-                .skip(rail)
-                .take(1)
-                .for_each(|failed| *failed = true);
+            failed.iter_mut().skip(rail).take(1).for_each(|failed| *failed = true);
             failed
         };
         // A lift bit, four bits of reference, ten of gain.
-        for (reference, failed) in [
-            (2, failed(7)),
-            (15, failed(7)),
-            (0, failed(0)),
-            (1, failed(1)),
-        ] {
+        for (reference, failed) in [(2, failed(7)), (15, failed(7)), (0, failed(0)), (1, failed(1))]
+        {
             let bytes = [1 | reference << 1, 0, 0, 0];
             let mut block = SampleBlock::with_capacity(0, 0);
             block.reshape(4, 1);
             let mut reader = BitReader::new(&bytes);
             let read = read(&mut block, 2, &failed, BlockCodec::Rice, &mut reader);
             let reference = u32::from(reference);
-            assert_eq!(
-                read,
-                Err(BlockError::Lift {
-                    column: 2,
-                    reference
-                })
-            );
+            assert_eq!(read, Err(BlockError::Lift { column: 2, reference }));
         }
     }
 

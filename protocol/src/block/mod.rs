@@ -43,11 +43,7 @@
 //!    bit-pack: for each 32 of them six bits of width (0 to 32), then each in
 //!    that many bits.
 
-#![deny(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::unwrap_used
-)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::unwrap_used)]
 
 mod bits;
 mod column;

@@ -46,9 +46,8 @@ impl Energies {
             for ((column, row), codes) in differences.iter_mut().enumerate().zip(block.columns()) {
                 let is_whole = failed.get(column / 2).is_some_and(|failed| !failed);
                 let stretch = Stretch::of(codes, at).filter(|_| is_whole);
-                *row = stretch.map_or([0; STRETCH], |stretch| {
-                    differences_of(&stretch.before(), &stretch.0)
-                });
+                *row = stretch
+                    .map_or([0; STRETCH], |stretch| differences_of(&stretch.before(), &stretch.0));
             }
             energies.add(&differences, block.column_count());
         }
@@ -57,11 +56,7 @@ impl Energies {
 
     fn add(&mut self, differences: &[[i16; STRETCH]; COLUMNS_MAX], columns: usize) {
         for (column, (sums, one)) in self.0.iter_mut().zip(differences).enumerate().take(columns) {
-            for (sum, other) in sums
-                .iter_mut()
-                .zip(differences)
-                .take(column.saturating_add(1))
-            {
+            for (sum, other) in sums.iter_mut().zip(differences).take(column.saturating_add(1)) {
                 *sum = sum.wrapping_add(product(one, other));
             }
         }
@@ -81,9 +76,7 @@ impl Energies {
             // What least squares with this gain removes: g · (2·both − g·energy).
             let wide = i64::from(gain);
             let twice = both.wrapping_shl(GAIN_FRACTION + 1);
-            let removed = twice
-                .wrapping_sub(wide.wrapping_mul(energy))
-                .wrapping_mul(wide)
+            let removed = twice.wrapping_sub(wide.wrapping_mul(energy)).wrapping_mul(wide)
                 >> (2 * GAIN_FRACTION);
             if removed > best.0 {
                 best = (removed, Some(Lift { reference, gain }));
@@ -104,10 +97,7 @@ fn differences_of(before: &[i32; STRETCH], after: &[i32; STRETCH]) -> [i16; STRE
 }
 
 fn product(one: &[i16; STRETCH], other: &[i16; STRETCH]) -> i64 {
-    let products = one
-        .iter()
-        .zip(other)
-        .map(|(&a, &b)| i32::from(a).wrapping_mul(i32::from(b)));
+    let products = one.iter().zip(other).map(|(&a, &b)| i32::from(a).wrapping_mul(i32::from(b)));
     i64::from(products.fold(0_i32, i32::wrapping_add))
 }
 
@@ -129,19 +119,14 @@ fn prediction(block: &SampleBlock, column: usize, lift: Option<Lift>) -> (u32, u
         let lasts = values.before();
         for (memory, fit) in MEMORIES.into_iter().zip(&mut sums) {
             let middles = values.means(memory);
-            fit.add(
-                &differences_of(&middles, &values.0),
-                &differences_of(&middles, &lasts),
-            );
+            fit.add(&differences_of(&middles, &values.0), &differences_of(&middles, &lasts));
         }
     }
     let fits = MEMORIES.into_iter().zip(&sums).map(|(memory, fit)| {
         let lean = fit.lean();
         (fit.left(lean), memory, lean)
     });
-    fits.min().map_or((0, 8), |(_, memory, lean)| {
-        (memory, u32::try_from(lean).unwrap_or(8))
-    })
+    fits.min().map_or((0, 8), |(_, memory, lean)| (memory, u32::try_from(lean).unwrap_or(8)))
 }
 
 /// Sums for the lean of one memory: with m the mean and l the last value,
@@ -162,24 +147,15 @@ impl Fit {
 
     /// The lean of least squares, in eighths.
     fn lean(&self) -> i64 {
-        let eighths = self
-            .goal_step
-            .wrapping_mul(8)
-            .wrapping_add(self.step_step / 2);
-        eighths
-            .checked_div_euclid(self.step_step)
-            .unwrap_or(0)
-            .clamp(0, LEAN_MAX)
+        let eighths = self.goal_step.wrapping_mul(8).wrapping_add(self.step_step / 2);
+        eighths.checked_div_euclid(self.step_step).unwrap_or(0).clamp(0, LEAN_MAX)
     }
 
     /// Energy that a lean leaves, times 64.
     fn left(&self, lean: i64) -> i64 {
         let linear = self.goal_step.wrapping_mul(lean).wrapping_mul(16);
         let square = self.step_step.wrapping_mul(lean).wrapping_mul(lean);
-        self.goal_goal
-            .wrapping_mul(64)
-            .wrapping_sub(linear)
-            .wrapping_add(square)
+        self.goal_goal.wrapping_mul(64).wrapping_sub(linear).wrapping_add(square)
     }
 }
 
@@ -195,10 +171,7 @@ impl Stretch {
             return Some(Self(*codes));
         }
         let mut values = [*rest.last()?; STRETCH];
-        values
-            .iter_mut()
-            .zip(rest)
-            .for_each(|(value, &code)| *value = code);
+        values.iter_mut().zip(rest).for_each(|(value, &code)| *value = code);
         Some(Self(values))
     }
 
@@ -217,11 +190,7 @@ impl Stretch {
             return Self(self.before()).before();
         }
         let [first, ..] = self.0;
-        let plan = Plan {
-            lift: None,
-            memory,
-            lean: 0,
-        };
+        let plan = Plan { lift: None, memory, lean: 0 };
         let mut predictor = Predictor::new(&plan, first);
         self.0.map(|value| {
             let mean = predictor.foretell();

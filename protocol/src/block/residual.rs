@@ -22,9 +22,7 @@ pub(super) fn write(values: &[u32], codec: BlockCodec, writer: &mut BitWriter<'_
     match codec {
         _ if values.is_empty() => {}
         BlockCodec::Rice => write_rice(values, writer),
-        BlockCodec::BitPack => values
-            .chunks(PACK)
-            .for_each(|pack| write_pack(pack, writer)),
+        BlockCodec::BitPack => values.chunks(PACK).for_each(|pack| write_pack(pack, writer)),
     }
 }
 
@@ -92,9 +90,7 @@ fn write_rice(values: &[u32], writer: &mut BitWriter<'_>) {
 /// The Rice parameter that costs fewest bits, sought from the mean's downward:
 /// one large value lifts the mean far above the rest and is better escaped.
 fn parameter(values: &[u32], largest: u32) -> u32 {
-    let sum = values
-        .iter()
-        .fold(0_u64, |sum, &value| sum.wrapping_add(u64::from(value)));
+    let sum = values.iter().fold(0_u64, |sum, &value| sum.wrapping_add(u64::from(value)));
     let count = u64::try_from(values.len()).unwrap_or(u64::MAX);
     let mean = sum.checked_div(count).unwrap_or(0);
     let mut k = mean.checked_ilog2().unwrap_or(0).saturating_add(1).min(31);
@@ -247,23 +243,13 @@ mod tests {
     #[test]
     fn seventeen_zeros_are_no_rice_code() {
         let bytes = [0, 0, 0, 0xff, 0, 0, 0, 0];
-        let read = read(
-            &mut [0],
-            BlockCodec::Rice,
-            &mut BitReader::new(&bytes),
-            |value| value,
-        );
+        let read = read(&mut [0], BlockCodec::Rice, &mut BitReader::new(&bytes), |value| value);
         assert_eq!(read, Err(BlockError::Zeros { zeros: 19 }));
     }
 
     #[test]
     fn thirty_three_bits_are_no_width() {
-        let read = read(
-            &mut [0],
-            BlockCodec::BitPack,
-            &mut BitReader::new(&[33]),
-            |value| value,
-        );
+        let read = read(&mut [0], BlockCodec::BitPack, &mut BitReader::new(&[33]), |value| value);
         assert_eq!(read, Err(BlockError::Width { width: 33 }));
     }
 }

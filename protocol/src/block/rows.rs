@@ -29,10 +29,7 @@ impl SampleBlock {
     /// If there are more columns than [`COLUMNS_MAX`] or more rows than [`ROWS_MAX`].
     #[must_use]
     pub fn with_capacity(columns: usize, rows: usize) -> Self {
-        assert!(
-            columns <= COLUMNS_MAX,
-            "{columns} columns, at most {COLUMNS_MAX}"
-        );
+        assert!(columns <= COLUMNS_MAX, "{columns} columns, at most {COLUMNS_MAX}");
         assert!(rows <= ROWS_MAX, "{rows} rows, at most {ROWS_MAX}");
         Self {
             capacity: rows,
@@ -58,9 +55,7 @@ impl SampleBlock {
     pub fn push(&mut self, time_ticks: u64, status: u32, codes: &[i32]) -> Result<(), BlockFull> {
         assert_eq!(codes.len(), self.columns.len(), "one code for each column");
         if self.times.len() >= self.capacity {
-            return Err(BlockFull {
-                rows: self.capacity,
-            });
+            return Err(BlockFull { rows: self.capacity });
         }
         let status = named(status & rails_mask(self.columns.len()));
         self.times.push(time_ticks);
@@ -128,12 +123,7 @@ impl SampleBlock {
             .iter()
             .zip(&self.statuses)
             .enumerate()
-            .map(|(row, (&time_ticks, &status))| SampleRow {
-                block: self,
-                row,
-                time_ticks,
-                status,
-            })
+            .map(|(row, (&time_ticks, &status))| SampleRow { block: self, row, time_ticks, status })
     }
 
     /// Makes the block one of `rows` rows and `columns` columns, to be written
@@ -160,11 +150,7 @@ impl SampleBlock {
     /// Column `column` to be written, with what it is written by.
     pub(super) fn split_at_column(&mut self, column: usize) -> Option<ColumnMut<'_>> {
         let (before, rest) = self.columns.split_at_mut_checked(column)?;
-        Some(ColumnMut {
-            statuses: &self.statuses,
-            before,
-            codes: rest.first_mut()?,
-        })
+        Some(ColumnMut { statuses: &self.statuses, before, codes: rest.first_mut()? })
     }
 
     pub(super) fn columns(&self) -> &[Vec<i32>] {
@@ -331,10 +317,7 @@ mod tests {
         let mut block = SampleBlock::with_capacity(4, 2);
         block.push(7, 0x30, &[1, 2, 3, 4]).unwrap();
         let row = block.rows().next().unwrap();
-        assert_eq!(
-            row.codes().collect::<Vec<_>>(),
-            [Some(1), Some(2), None, None]
-        );
+        assert_eq!(row.codes().collect::<Vec<_>>(), [Some(1), Some(2), None, None]);
         assert_eq!(block.column(2), [0]);
     }
 

@@ -23,11 +23,7 @@ pub(super) fn write(block: &SampleBlock, writer: &mut BitWriter<'_>) -> Failed {
     for run in statuses.chunk_by(|a, b| a == b) {
         let status = run.first().copied().unwrap_or(0);
         writer.put(u64::from(status), bits);
-        writer.put_number(
-            u64::try_from(run.len())
-                .unwrap_or(u64::MAX)
-                .saturating_sub(1),
-        );
+        writer.put_number(u64::try_from(run.len()).unwrap_or(u64::MAX).saturating_sub(1));
         mark(status, block.column_count(), &mut failed);
     }
     failed
@@ -53,9 +49,8 @@ pub(super) fn read(
         }
         let left = statuses.len();
         let covered = usize::try_from(run).unwrap_or(usize::MAX);
-        let (these, rest) = statuses
-            .split_at_mut_checked(covered)
-            .ok_or(BlockError::StatusRun { run, left })?;
+        let (these, rest) =
+            statuses.split_at_mut_checked(covered).ok_or(BlockError::StatusRun { run, left })?;
         these.fill(status);
         statuses = rest;
         mark(status, columns, &mut failed);

@@ -48,10 +48,7 @@ impl Line {
         }
         let rows = u64::try_from(times.len()).unwrap_or(0);
         self.start = self.start.wrapping_add_signed(lowest);
-        (
-            self,
-            sum.wrapping_sub(rows.wrapping_mul(lowest.cast_unsigned())),
-        )
+        (self, sum.wrapping_sub(rows.wrapping_mul(lowest.cast_unsigned())))
     }
 }
 
@@ -65,9 +62,7 @@ pub(super) fn write(times: &[u64], codec: BlockCodec, writer: &mut BitWriter<'_>
     writer.put(u64::from(line.fraction), 5);
     writer.put_number(line.period);
     let rows = (0_u64..).zip(times.iter().copied());
-    let all = rows
-        .clone()
-        .fold(0, |all, (row, ticks)| all | line.above(row, ticks));
+    let all = rows.clone().fold(0, |all, (row, ticks)| all | line.above(row, ticks));
     let is_wide = all > u64::from(u32::MAX);
     writer.put(u64::from(is_wide), 1);
     if is_wide {
@@ -116,23 +111,10 @@ pub(super) fn read(
 
 fn fit(times: &[u64]) -> Line {
     let start = times.first().copied().unwrap_or(0);
-    let span = times
-        .iter()
-        .fold(0, |span, &ticks| span.max(ticks.wrapping_sub(start)));
-    let slope = if span < SPAN_MAX {
-        bridge(times, start)
-    } else {
-        0
-    };
-    let whole = slope
-        .wrapping_add(1 << (FRACTION - 1))
-        .wrapping_shr(FRACTION);
-    let (whole, whole_sum) = Line {
-        start,
-        period: whole,
-        fraction: 0,
-    }
-    .lowered(times);
+    let span = times.iter().fold(0, |span, &ticks| span.max(ticks.wrapping_sub(start)));
+    let slope = if span < SPAN_MAX { bridge(times, start) } else { 0 };
+    let whole = slope.wrapping_add(1 << (FRACTION - 1)).wrapping_shr(FRACTION);
+    let (whole, whole_sum) = Line { start, period: whole, fraction: 0 }.lowered(times);
     if slope.trailing_zeros() >= FRACTION {
         return whole;
     }
@@ -140,39 +122,23 @@ fn fit(times: &[u64]) -> Line {
     let rows = u32::try_from(times.len()).unwrap_or(u32::MAX);
     let fraction = rows.ilog2().saturating_add(3).min(FRACTION);
     let period = slope.wrapping_shr(FRACTION.wrapping_sub(fraction));
-    let (fine, fine_sum) = Line {
-        start,
-        period,
-        fraction,
-    }
-    .lowered(times);
+    let (fine, fine_sum) = Line { start, period, fraction }.lowered(times);
     let worth = u64::from(rows.wrapping_shr(3));
-    if whole_sum <= fine_sum.saturating_add(worth) {
-        whole
-    } else {
-        fine
-    }
+    if whole_sum <= fine_sum.saturating_add(worth) { whole } else { fine }
 }
 
 /// Slope of the line below all rows and closest to them, in 2⁻¹⁶ ticks a row.
 fn bridge(times: &[u64], start: u64) -> u64 {
     let rows = u64::try_from(times.len()).unwrap_or(0);
     let last = times.last().copied().unwrap_or(start).wrapping_sub(start);
-    let mut slope = last
-        .wrapping_shl(FRACTION)
-        .checked_div(rows.wrapping_sub(1))
-        .unwrap_or(0);
+    let mut slope = last.wrapping_shl(FRACTION).checked_div(rows.wrapping_sub(1)).unwrap_or(0);
     let (left, right) = times.split_at(times.len() / 2);
     let middle = u64::try_from(left.len()).unwrap_or(0);
     for _ in 0..STEPS_MAX {
         let (left_row, left_ticks) = lowest(left, 0, start, slope);
         let (right_row, right_ticks) = lowest(right, middle, start, slope);
-        let rise = right_ticks
-            .saturating_sub(left_ticks)
-            .wrapping_shl(FRACTION);
-        let steeper = rise
-            .checked_div(right_row.wrapping_sub(left_row))
-            .unwrap_or(slope);
+        let rise = right_ticks.saturating_sub(left_ticks).wrapping_shl(FRACTION);
+        let steeper = rise.checked_div(right_row.wrapping_sub(left_row)).unwrap_or(slope);
         if steeper == slope {
             break;
         }
@@ -188,10 +154,7 @@ fn lowest(times: &[u64], first_row: u64, start: u64, slope: u64) -> (u64, u64) {
     let mut along = first_row.wrapping_mul(slope);
     for (row, &ticks) in (first_row..).zip(times) {
         let ticks = ticks.wrapping_sub(start);
-        let above = ticks
-            .wrapping_shl(FRACTION)
-            .wrapping_sub(along)
-            .cast_signed();
+        let above = ticks.wrapping_shl(FRACTION).wrapping_sub(along).cast_signed();
         if above < least {
             least = above;
             found = (row, ticks);
@@ -237,9 +200,7 @@ mod tests {
     fn an_exact_timer_costs_a_bit_a_row_and_its_line() {
         let times: Vec<u64> = (0..512).map(|row| (1 << 30) + row * 1_000).collect();
         assert!(there_and_back(&times) < 512 / 8 + 16);
-        let sevenths: Vec<u64> = (0..1_024)
-            .map(|row| 5_000 + row * 1_000_000 / 7_000)
-            .collect();
+        let sevenths: Vec<u64> = (0..1_024).map(|row| 5_000 + row * 1_000_000 / 7_000).collect();
         assert!(there_and_back(&sevenths) < 1_024 * 2 / 8);
     }
 
@@ -247,13 +208,6 @@ mod tests {
     fn one_late_row_does_not_tilt_the_line() {
         let late = |row| if row == 63 { 900 } else { row % 3 };
         let times: Vec<u64> = (0..64).map(|row| row * 1_000 + late(row)).collect();
-        assert_eq!(
-            fit(&times),
-            Line {
-                start: 0,
-                period: 1_000,
-                fraction: 0
-            }
-        );
+        assert_eq!(fit(&times), Line { start: 0, period: 1_000, fraction: 0 });
     }
 }

@@ -4,13 +4,11 @@
 //! command: it hands them out and takes the replies back.
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
-use crate::record::Gap;
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
+use crate::record::Gap;
 use crate::units::Nanos;
 
-use super::{
-    CommandId, HELLO_BYTES_MAX, HELLO_WITHIN, Heartbeat, Message, SessionError, agree,
-};
+use super::{CommandId, HELLO_BYTES_MAX, HELLO_WITHIN, Heartbeat, Message, SessionError, agree};
 
 /// What the board has to do for a session.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,8 +4,8 @@
 //! Does not keep frames: it hands them out as they came.
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
-use crate::record::Gap;
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
+use crate::record::Gap;
 use crate::units::Nanos;
 
 use super::{CommandId, HELLO_WITHIN, Heartbeat, Message, SessionError, agree};

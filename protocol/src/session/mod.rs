@@ -108,8 +108,11 @@ pub enum SessionError {
     #[error("nothing was heard for {} s", SILENCE_MAX.0 / 1_000_000_000)]
     Silence,
     /// No protocol version in common.
-    #[error("the peer speaks protocol {min} to {max}, this program {} to {}",
-        crate::command::PROTOCOL_MIN, crate::command::PROTOCOL_MAX)]
+    #[error(
+        "the peer speaks protocol {min} to {max}, this program {} to {}",
+        crate::command::PROTOCOL_MIN,
+        crate::command::PROTOCOL_MAX
+    )]
     Versions {
         /// Lowest version of the peer.
         min: u16,

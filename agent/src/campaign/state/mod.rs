@@ -227,9 +227,7 @@ impl Campaign {
             Phase::WarmUp { tally, heard } if now - heard >= RUNNER_SILENCE_MAX => {
                 self.abandon(None, tally.report(false), FailureCause::RunnerSilent, now)
             }
-            Phase::Measuring { token, warm_up, heard, .. }
-                if now - heard >= RUNNER_SILENCE_MAX =>
-            {
+            Phase::Measuring { token, warm_up, heard, .. } if now - heard >= RUNNER_SILENCE_MAX => {
                 self.abandon(Some(token), warm_up, FailureCause::RunnerSilent, now)
             }
             Phase::Ending { warm_up, outcome, until } if now >= until => {
@@ -333,13 +331,9 @@ impl Campaign {
 
     fn on_runner_ended(&mut self, phase: Phase, peak: u64, now: BoardTime) -> Vec<Effect> {
         match phase {
-            Phase::Ending { warm_up, outcome, .. } => {
-                self.close_trial(warm_up, outcome, peak, now)
-            }
+            Phase::Ending { warm_up, outcome, .. } => self.close_trial(warm_up, outcome, peak, now),
             // It ended without being told to.
-            other => {
-                self.on_runner_failed(other, FailureCause::RunnerExited { status: 0 }, now)
-            }
+            other => self.on_runner_failed(other, FailureCause::RunnerExited { status: 0 }, now),
         }
     }
 
@@ -376,8 +370,7 @@ impl Campaign {
         cause: FailureCause,
         now: BoardTime,
     ) -> Vec<Effect> {
-        let mut effects: Vec<Effect> =
-            token.iter().map(|token| abandoned(token, cause)).collect();
+        let mut effects: Vec<Effect> = token.iter().map(|token| abandoned(token, cause)).collect();
         effects.push(Effect::KillRunner);
         let outcome = TrialOutcome::Failed(cause);
         self.phase = Phase::Ending { warm_up, outcome, until: now + RUNNER_GRACE };
@@ -392,8 +385,7 @@ impl Campaign {
         cause: FailureCause,
         now: BoardTime,
     ) -> Vec<Effect> {
-        let mut effects: Vec<Effect> =
-            token.iter().map(|token| abandoned(token, cause)).collect();
+        let mut effects: Vec<Effect> = token.iter().map(|token| abandoned(token, cause)).collect();
         effects.extend(self.close_trial(warm_up, TrialOutcome::Failed(cause), 0, now));
         effects
     }
@@ -426,10 +418,7 @@ impl Campaign {
             return self.settle(BaselinePlace::Between, now);
         }
         self.phase = Phase::Loading { since: now };
-        vec![
-            self.mark(PhaseName::Loading, Some(trial.trial), now),
-            Effect::StartRunner(trial),
-        ]
+        vec![self.mark(PhaseName::Loading, Some(trial.trial), now), Effect::StartRunner(trial)]
     }
 
     fn settle(&mut self, place: BaselinePlace, now: BoardTime) -> Vec<Effect> {
@@ -470,11 +459,7 @@ impl Campaign {
     fn finish(&mut self, now: BoardTime) -> Vec<Effect> {
         self.phase = Phase::Done;
         let outcome = if self.stopping { RunOutcome::Stopped } else { RunOutcome::Complete };
-        vec![
-            Effect::ReadBoard,
-            self.mark(PhaseName::Done, None, now),
-            Effect::Finish(outcome),
-        ]
+        vec![Effect::ReadBoard, self.mark(PhaseName::Done, None, now), Effect::Finish(outcome)]
     }
 
     fn trial_window(&self) -> WindowKind {
@@ -501,8 +486,9 @@ impl Campaign {
     /// Time left: the trials to come at the mean of those done, or at the
     /// method's least before the first is done, and the last idle window.
     fn left(&self, now: BoardTime) -> Nanos {
-        let left = i64::try_from(self.plan.trials.len() - self.next_trial.min(self.plan.trials.len()))
-            .unwrap_or(i64::MAX);
+        let left =
+            i64::try_from(self.plan.trials.len() - self.next_trial.min(self.plan.trials.len()))
+                .unwrap_or(i64::MAX);
         let done = i64::try_from(self.next_trial).unwrap_or(0);
         let each = if done > 0 {
             Nanos((now - self.trials_began).0 / done)

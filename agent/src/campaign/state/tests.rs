@@ -73,10 +73,7 @@ impl Drive {
     fn opened_and_ended(&self) -> (usize, usize) {
         let opened = |effect: &&Effect| matches!(effect, Effect::Record(Record::WindowOpen(_)));
         let ended = |effect: &&Effect| {
-            matches!(
-                effect,
-                Effect::CloseWindow(..) | Effect::Record(Record::WindowAbandon(_))
-            )
+            matches!(effect, Effect::CloseWindow(..) | Effect::Record(Record::WindowAbandon(_)))
         };
         (self.effects.iter().filter(opened).count(), self.effects.iter().filter(ended).count())
     }
@@ -106,9 +103,7 @@ fn a_window_begins_where_the_warm_up_ends_and_counts_whole_inferences() {
     let t0 = run.now;
     run.infer(400).infer(400).infer(400);
     let closed = run.effects.iter().find_map(|effect| match effect {
-        Effect::CloseWindow(token, t1, work) if work.inferences > 0 => {
-            Some((token.t0, *t1, *work))
-        }
+        Effect::CloseWindow(token, t1, work) if work.inferences > 0 => Some((token.t0, *t1, *work)),
         _ => None,
     });
     assert_eq!(closed, Some((t0, run.now, Work { inferences: 3, images: 12 })));

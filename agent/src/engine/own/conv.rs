@@ -59,25 +59,10 @@ impl OwnConv {
         let groups = conv.groups;
         let (outputs, channels) = (conv.out_channels / groups, conv.in_channels / groups);
         let positions = conv.kernel[0] * conv.kernel[1];
-        let dims = KernelDims {
-            groups,
-            outputs,
-            channels,
-            positions,
-            width: panel_width(),
-        };
+        let dims = KernelDims { groups, outputs, channels, positions, width: panel_width() };
         let packed = Packed::new(dims, weights, bias, activation);
-        let row = if gathers(&conv) {
-            packed.depth
-        } else {
-            channels
-        };
-        OwnConv {
-            conv,
-            frame,
-            packed,
-            zeros: vec![0.0; row],
-        }
+        let row = if gathers(&conv) { packed.depth } else { channels };
+        OwnConv { conv, frame, packed, zeros: vec![0.0; row] }
     }
 
     /// Writes the result for `input`, both N × H × W × C.
@@ -96,14 +81,12 @@ impl OwnConv {
         };
         let block = block.next_multiple_of(12);
         let outputs = self.packed.all_outputs();
-        out.par_chunks_mut(block * outputs)
-            .enumerate()
-            .for_each(|(index, out)| {
-                self.block(call, index * block, 0..self.packed.panels(), out);
-                if let Ending::After(activation) = &self.packed.ending {
-                    apply_after(activation, out);
-                }
-            });
+        out.par_chunks_mut(block * outputs).enumerate().for_each(|(index, out)| {
+            self.block(call, index * block, 0..self.packed.panels(), out);
+            if let Ending::After(activation) = &self.packed.ending {
+                apply_after(activation, out);
+            }
+        });
     }
 
     /// Few rows: each thread takes some panels and writes them apart, for they
@@ -137,10 +120,7 @@ impl OwnConv {
     /// First and last-but-one output channel of some panels.
     fn columns(&self, panels: &std::ops::Range<usize>) -> (usize, usize) {
         let last = self.packed.panel(panels.end - 1);
-        (
-            self.packed.panel(panels.start).first,
-            last.first + last.valid,
-        )
+        (self.packed.panel(panels.start).first, last.first + last.valid)
     }
 
     fn block(
@@ -156,11 +136,7 @@ impl OwnConv {
         let gathered;
         let (input, offsets, positions) = if gathers(&self.conv) {
             gathered = self.gather(call.input, first_row, rows);
-            (
-                gathered.as_slice(),
-                (0..rows).map(|row| row * self.packed.depth).collect(),
-                1,
-            )
+            (gathered.as_slice(), (0..rows).map(|row| row * self.packed.depth).collect(), 1)
         } else {
             let [kh, kw] = self.conv.kernel;
             (call.input, self.offsets(first_row, rows), kh * kw)
@@ -183,27 +159,16 @@ impl OwnConv {
 
     /// Where each kernel position of each row lies in the input.
     fn offsets(&self, first_row: usize, rows: usize) -> Vec<usize> {
-        let Conv2d {
-            kernel,
-            stride,
-            padding,
-            dilation,
-            in_channels,
-            ..
-        } = self.conv;
+        let Conv2d { kernel, stride, padding, dilation, in_channels, .. } = self.conv;
         let ([height, width], [out_h, out_w]) = (self.frame.input, self.frame.output);
         let mut offsets = Vec::with_capacity(rows * kernel[0] * kernel[1]);
         for row in first_row..first_row + rows {
             let (image, pixel) = (row / (out_h * out_w), row % (out_h * out_w));
             let (top, left) = (pixel / out_w * stride[0], pixel % out_w * stride[1]);
             for ky in 0..kernel[0] {
-                let y = (top + ky * dilation)
-                    .checked_sub(padding[0])
-                    .filter(|y| *y < height);
+                let y = (top + ky * dilation).checked_sub(padding[0]).filter(|y| *y < height);
                 for kx in 0..kernel[1] {
-                    let x = (left + kx * dilation)
-                        .checked_sub(padding[1])
-                        .filter(|x| *x < width);
+                    let x = (left + kx * dilation).checked_sub(padding[1]).filter(|x| *x < width);
                     offsets.push(match (y, x) {
                         (Some(y), Some(x)) => ((image * height + y) * width + x) * in_channels,
                         _ => PADDING,
@@ -216,13 +181,7 @@ impl OwnConv {
 
     /// The rows of products side by side, zeros for padding.
     fn gather(&self, input: &[f32], first_row: usize, rows: usize) -> Vec<f32> {
-        let Conv2d {
-            kernel,
-            stride,
-            padding,
-            in_channels: channels,
-            ..
-        } = self.conv;
+        let Conv2d { kernel, stride, padding, in_channels: channels, .. } = self.conv;
         let ([height, width], [out_h, out_w]) = (self.frame.input, self.frame.output);
         let mut gathered = vec![0.0; rows * self.packed.depth];
         let line = kernel[1] * channels;
@@ -231,9 +190,7 @@ impl OwnConv {
             let (top, left) = (pixel / out_w * stride[0], pixel % out_w * stride[1]);
             // Columns of the kernel that lie inside of the image.
             let first = padding[1].saturating_sub(left).min(kernel[1]);
-            let last = (width + padding[1])
-                .saturating_sub(left)
-                .clamp(first, kernel[1]);
+            let last = (width + padding[1]).saturating_sub(left).clamp(first, kernel[1]);
             for (ky, to) in to.chunks_exact_mut(line).enumerate() {
                 let y = (top + ky).checked_sub(padding[0]).filter(|y| *y < height);
                 let Some(y) = y.filter(|_| first < last) else {

@@ -44,51 +44,31 @@ impl OwnDepthwise {
             }
         }
         let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
-        OwnDepthwise {
-            conv,
-            frame,
-            weights: turned,
-            bias,
-            activation,
-        }
+        OwnDepthwise { conv, frame, weights: turned, bias, activation }
     }
 
     pub(super) fn run(&self, input: &[f32], residual: Option<&[f32]>, out: &mut [f32]) {
         let line = self.frame.output[1] * self.conv.groups;
-        out.par_chunks_mut(line)
-            .enumerate()
-            .for_each(|(index, out)| {
-                Arch::new().dispatch(
-                    #[inline(always)]
-                    || self.line(input, index, out),
-                );
-                let residual = residual.map(|residual| &residual[index * line..][..line]);
-                apply(&self.activation, residual, out);
-            });
+        out.par_chunks_mut(line).enumerate().for_each(|(index, out)| {
+            Arch::new().dispatch(
+                #[inline(always)]
+                || self.line(input, index, out),
+            );
+            let residual = residual.map(|residual| &residual[index * line..][..line]);
+            apply(&self.activation, residual, out);
+        });
     }
 
     /// One line of pixels, counted over all images.
     #[inline(always)]
     fn line(&self, input: &[f32], line: usize, out: &mut [f32]) {
-        let Conv2d {
-            kernel,
-            stride,
-            padding,
-            dilation,
-            groups: channels,
-            ..
-        } = self.conv;
+        let Conv2d { kernel, stride, padding, dilation, groups: channels, .. } = self.conv;
         let [height, width] = self.frame.input;
-        let (image, top) = (
-            line / self.frame.output[0],
-            line % self.frame.output[0] * stride[0],
-        );
+        let (image, top) = (line / self.frame.output[0], line % self.frame.output[0] * stride[0]);
         for (column, out) in out.chunks_exact_mut(channels).enumerate() {
             out.copy_from_slice(&self.bias);
             for ky in 0..kernel[0] {
-                let y = (top + ky * dilation)
-                    .checked_sub(padding[0])
-                    .filter(|y| *y < height);
+                let y = (top + ky * dilation).checked_sub(padding[0]).filter(|y| *y < height);
                 let Some(y) = y else { continue };
                 for kx in 0..kernel[1] {
                     let x = (column * stride[1] + kx * dilation).checked_sub(padding[1]);

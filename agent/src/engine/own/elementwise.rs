@@ -54,10 +54,7 @@ fn exponential(x: f32) -> f32 {
     for term in series {
         power = power * r + term;
     }
-    let exponent = shifted
-        .to_bits()
-        .wrapping_sub(ROUNDER.to_bits())
-        .wrapping_add(127);
+    let exponent = shifted.to_bits().wrapping_sub(ROUNDER.to_bits()).wrapping_add(127);
     power * f32::from_bits(exponent << 23)
 }
 
@@ -120,10 +117,7 @@ pub(super) fn affine(
     let channels = scale.len();
     by_pixels(channels, out, |pixel, out| {
         let input = &input[pixel * channels..][..out.len()];
-        for (y, x) in out
-            .chunks_exact_mut(channels)
-            .zip(input.chunks_exact(channels))
-        {
+        for (y, x) in out.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
             for (((y, x), scale), shift) in y.iter_mut().zip(x).zip(scale).zip(shift) {
                 *y = x * scale + shift;
             }
@@ -152,10 +146,7 @@ pub(super) fn identity(
 pub(super) fn place(first: usize, channels: usize, total: usize, input: &[f32], out: &mut [f32]) {
     by_pixels(total, out, |pixel, out| {
         let input = &input[pixel * channels..];
-        for (y, x) in out
-            .chunks_exact_mut(total)
-            .zip(input.chunks_exact(channels))
-        {
+        for (y, x) in out.chunks_exact_mut(total).zip(input.chunks_exact(channels)) {
             y[first..first + channels].copy_from_slice(x);
         }
     });
@@ -165,10 +156,7 @@ pub(super) fn place(first: usize, channels: usize, total: usize, input: &[f32], 
 pub(super) fn pad_channels(channels: usize, total: usize, input: &[f32], out: &mut [f32]) {
     by_pixels(total, out, |pixel, out| {
         let input = &input[pixel * channels..];
-        for (y, x) in out
-            .chunks_exact_mut(total)
-            .zip(input.chunks_exact(channels))
-        {
+        for (y, x) in out.chunks_exact_mut(total).zip(input.chunks_exact(channels)) {
             y[..channels].copy_from_slice(x);
             y[channels..].fill(0.0);
         }
@@ -185,9 +173,7 @@ pub(super) fn scale_channels(
 ) {
     by_pixels(channels, out, |first, out| {
         let input = &input[first * channels..][..out.len()];
-        let pairs = out
-            .chunks_exact_mut(channels)
-            .zip(input.chunks_exact(channels));
+        let pairs = out.chunks_exact_mut(channels).zip(input.chunks_exact(channels));
         for (pixel, (y, x)) in (first..).zip(pairs) {
             let factors = &factors[pixel / pixels * channels..][..channels];
             for ((y, x), factor) in y.iter_mut().zip(x).zip(factors) {
@@ -205,17 +191,10 @@ pub(super) fn scale_channels(
 )]
 pub(super) fn normalise_locally(lrn: &Lrn, channels: usize, input: &[f32], out: &mut [f32]) {
     let (before, after) = (lrn.size / 2, (lrn.size - 1) / 2);
-    let (alpha, beta, k) = (
-        (lrn.alpha / lrn.size as f64) as f32,
-        lrn.beta as f32,
-        lrn.k as f32,
-    );
+    let (alpha, beta, k) = ((lrn.alpha / lrn.size as f64) as f32, lrn.beta as f32, lrn.k as f32);
     by_pixels(channels, out, |first, out| {
         let input = &input[first * channels..][..out.len()];
-        for (y, x) in out
-            .chunks_exact_mut(channels)
-            .zip(input.chunks_exact(channels))
-        {
+        for (y, x) in out.chunks_exact_mut(channels).zip(input.chunks_exact(channels)) {
             for (channel, y) in y.iter_mut().enumerate() {
                 let window = channel.saturating_sub(before)..channels.min(channel + after + 1);
                 let squares: f32 = x[window].iter().map(|x| x * x).sum();

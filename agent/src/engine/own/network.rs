@@ -131,8 +131,7 @@ impl OwnNetwork {
 
     /// The answer, copied out of the buffers.
     pub(in super::super) fn answer(&self) -> Result<Tensor> {
-        self.result
-            .inplace_op2(&self.buffers[self.result_from], &self.answer)?;
+        self.result.inplace_op2(&self.buffers[self.result_from], &self.answer)?;
         self.result.copy()
     }
 }

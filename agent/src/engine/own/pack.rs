@@ -84,13 +84,7 @@ impl Packed {
         bias: Option<&[f32]>,
         activation: &Activation,
     ) -> Packed {
-        let KernelDims {
-            groups,
-            outputs,
-            channels,
-            positions,
-            width,
-        } = dims;
+        let KernelDims { groups, outputs, channels, positions, width } = dims;
         let depth = positions * channels;
         let panels = groups * outputs.div_ceil(width);
         let mut packed = vec![0.0; panels * depth * width];
@@ -118,15 +112,7 @@ impl Packed {
             Activation::Prelu(slopes) => Ending::Prelu(spread(slopes)),
             Activation::Silu | Activation::Sigmoid => Ending::After(activation.clone()),
         };
-        Packed {
-            groups,
-            outputs,
-            depth,
-            width,
-            weights: packed,
-            bias,
-            ending,
-        }
+        Packed { groups, outputs, depth, width, weights: packed, bias, ending }
     }
 
     /// Panels of all groups.

@@ -25,41 +25,15 @@ pub(super) struct OwnStep {
 enum Kernel {
     Conv(Box<OwnConv>),
     Depthwise(OwnDepthwise),
-    Affine {
-        scale: Vec<f32>,
-        shift: Vec<f32>,
-        activation: Activation,
-    },
-    Identity {
-        channels: usize,
-        activation: Activation,
-    },
+    Affine { scale: Vec<f32>, shift: Vec<f32>, activation: Activation },
+    Identity { channels: usize, activation: Activation },
     Pool(OwnPool),
-    ChannelsFirst {
-        channels: usize,
-        pixels: usize,
-    },
-    ChannelsLast {
-        channels: usize,
-        pixels: usize,
-    },
-    Place {
-        first: usize,
-        channels: usize,
-        total: usize,
-    },
-    ScaleChannels {
-        channels: usize,
-        pixels: usize,
-    },
-    PadChannels {
-        channels: usize,
-        total: usize,
-    },
-    Lrn {
-        lrn: Lrn,
-        channels: usize,
-    },
+    ChannelsFirst { channels: usize, pixels: usize },
+    ChannelsLast { channels: usize, pixels: usize },
+    Place { first: usize, channels: usize, total: usize },
+    ScaleChannels { channels: usize, pixels: usize },
+    PadChannels { channels: usize, total: usize },
+    Lrn { lrn: Lrn, channels: usize },
 }
 
 fn sides(shape: Shape) -> [usize; 2] {
@@ -76,11 +50,7 @@ impl OwnStep {
         let activation = std::mem::replace(&mut step.activation, Activation::None);
         let channels = input.channels();
         let (from, to) = (sides(input), sides(step.shape));
-        let frame = Frame {
-            batch,
-            input: from,
-            output: to,
-        };
+        let frame = Frame { batch, input: from, output: to };
         let kernel = match std::mem::replace(&mut step.op, StepOp::Identity) {
             StepOp::Conv { conv, weight, bias } if OwnDepthwise::takes(&conv) => {
                 Kernel::Depthwise(OwnDepthwise::new(conv, frame, &weight, bias, activation))
@@ -89,11 +59,7 @@ impl OwnStep {
                 let own = OwnConv::new(conv, frame, &weight, bias.as_deref(), &activation);
                 Kernel::Conv(Box::new(own))
             }
-            StepOp::Linear {
-                linear,
-                weight,
-                bias,
-            } => {
+            StepOp::Linear { linear, weight, bias } => {
                 let conv = Conv2d {
                     in_channels: linear.in_features,
                     out_channels: linear.out_features,
@@ -107,91 +73,51 @@ impl OwnStep {
                 let own = OwnConv::new(conv, frame, &weight, bias.as_deref(), &activation);
                 Kernel::Conv(Box::new(own))
             }
-            StepOp::Affine { scale, shift } => Kernel::Affine {
-                scale,
-                shift,
-                activation,
-            },
-            StepOp::Identity => Kernel::Identity {
-                channels,
-                activation,
-            },
+            StepOp::Affine { scale, shift } => Kernel::Affine { scale, shift, activation },
+            StepOp::Identity => Kernel::Identity { channels, activation },
             StepOp::MaxPool(pool) => Kernel::Pool(OwnPool::max(&pool, channels, from, to)),
             StepOp::AvgPool(pool) => Kernel::Pool(OwnPool::mean(&pool, channels, from, to)),
             StepOp::AdaptiveAvgPool(_) | StepOp::GlobalAvgPool => {
                 Kernel::Pool(OwnPool::adaptive(channels, from, to))
             }
-            StepOp::Flatten => Kernel::ChannelsFirst {
-                channels,
-                pixels: input.pixels(),
-            },
-            StepOp::Concat => Kernel::Place {
-                first: 0,
-                channels,
-                total: step.shape.channels(),
-            },
-            StepOp::ScaleChannels => Kernel::ScaleChannels {
-                channels,
-                pixels: input.pixels(),
-            },
+            StepOp::Flatten => Kernel::ChannelsFirst { channels, pixels: input.pixels() },
+            StepOp::Concat => Kernel::Place { first: 0, channels, total: step.shape.channels() },
+            StepOp::ScaleChannels => Kernel::ScaleChannels { channels, pixels: input.pixels() },
             StepOp::PadChannels(total) => Kernel::PadChannels { channels, total },
             StepOp::Lrn(lrn) => Kernel::Lrn { lrn, channels },
         };
-        OwnStep {
-            kernel,
-            elements: batch * step.shape.elements(),
-        }
+        OwnStep { kernel, elements: batch * step.shape.elements() }
     }
 
     /// Puts an input's channels into a concatenation.
     pub(super) fn place(first: usize, input: Shape, output: Shape, batch: usize) -> OwnStep {
         let (channels, total) = (input.channels(), output.channels());
         let elements = batch * output.elements();
-        OwnStep {
-            kernel: Kernel::Place {
-                first,
-                channels,
-                total,
-            },
-            elements,
-        }
+        OwnStep { kernel: Kernel::Place { first, channels, total }, elements }
     }
 
     /// Turns an image from N × C × H × W to N × H × W × C.
     pub(super) fn channels_last(shape: Shape, batch: usize) -> OwnStep {
         let (channels, pixels) = (shape.channels(), shape.pixels());
         let elements = batch * shape.elements();
-        OwnStep {
-            kernel: Kernel::ChannelsLast { channels, pixels },
-            elements,
-        }
+        OwnStep { kernel: Kernel::ChannelsLast { channels, pixels }, elements }
     }
 
     /// Turns a result from N × H × W × C to N × C × H × W.
     pub(super) fn channels_first(shape: Shape, batch: usize) -> OwnStep {
         let (channels, pixels) = (shape.channels(), shape.pixels());
         let elements = batch * shape.elements();
-        OwnStep {
-            kernel: Kernel::ChannelsFirst { channels, pixels },
-            elements,
-        }
+        OwnStep { kernel: Kernel::ChannelsFirst { channels, pixels }, elements }
     }
 
     fn run(&self, x: &[f32], second: Option<&[f32]>, out: &mut [f32]) {
         match &self.kernel {
             Kernel::Conv(conv) => conv.run(x, second, out),
             Kernel::Depthwise(conv) => conv.run(x, second, out),
-            Kernel::Affine {
-                scale,
-                shift,
-                activation,
-            } => {
+            Kernel::Affine { scale, shift, activation } => {
                 elementwise::affine(scale, shift, activation, x, second, out);
             }
-            Kernel::Identity {
-                channels,
-                activation,
-            } => {
+            Kernel::Identity { channels, activation } => {
                 elementwise::identity(*channels, activation, x, second, out);
             }
             Kernel::Pool(pool) => pool.run(x, out),
@@ -201,11 +127,7 @@ impl OwnStep {
             Kernel::ChannelsLast { channels, pixels } => {
                 elementwise::channels_last(*channels, *pixels, x, out);
             }
-            Kernel::Place {
-                first,
-                channels,
-                total,
-            } => {
+            Kernel::Place { first, channels, total } => {
                 elementwise::place(*first, *channels, *total, x, out);
             }
             Kernel::ScaleChannels { channels, pixels } => {

@@ -211,15 +211,9 @@ mod tests {
     /// Rows of two positions each; the second of each third row is padding.
     fn offsets() -> Vec<usize> {
         let second = |row: usize| {
-            if row.is_multiple_of(3) {
-                PADDING
-            } else {
-                (ROWS - row) * CHANNELS
-            }
+            if row.is_multiple_of(3) { PADDING } else { (ROWS - row) * CHANNELS }
         };
-        (0..ROWS)
-            .flat_map(|row| [row * CHANNELS, second(row)])
-            .collect()
+        (0..ROWS).flat_map(|row| [row * CHANNELS, second(row)]).collect()
     }
 
     /// The same in f64 and in the order of the formula.
@@ -248,13 +242,7 @@ mod tests {
         let (weights, bias, input) = numbers();
         let width = VECTORS * S::F32_LANES;
         let (outputs, channels, positions) = (OUTPUTS, CHANNELS, POSITIONS);
-        let dims = KernelDims {
-            groups: 1,
-            outputs,
-            channels,
-            positions,
-            width,
-        };
+        let dims = KernelDims { groups: 1, outputs, channels, positions, width };
         let packed = Packed::new(dims, &weights, Some(&bias), &Activation::Relu);
         let mut out = vec![f32::NAN; ROWS * OUTPUTS];
         simd.vectorize(Block {
@@ -277,28 +265,16 @@ mod tests {
     fn numbers() -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let values = |key: &str, count: usize| hashed_values(key, 1, count, -1.0, 1.0);
         let weights = values("weights", OUTPUTS * CHANNELS * POSITIONS);
-        (
-            weights,
-            values("bias", OUTPUTS),
-            values("input", (ROWS + 1) * CHANNELS),
-        )
+        (weights, values("bias", OUTPUTS), values("input", (ROWS + 1) * CHANNELS))
     }
 
     #[test]
     fn vectors_of_every_width_give_the_sums_of_the_formula() {
         let (weights, bias, input) = numbers();
         let expected = expected(&weights, &bias, &input);
-        for found in [
-            with(Scalar),
-            with(Scalar128b),
-            with(Scalar256b),
-            with(Scalar512b),
-        ] {
+        for found in [with(Scalar), with(Scalar128b), with(Scalar256b), with(Scalar512b)] {
             for (found, expected) in found.iter().zip(&expected) {
-                assert!(
-                    (f64::from(*found) - expected).abs() < 1e-5,
-                    "{found} {expected}"
-                );
+                assert!((f64::from(*found) - expected).abs() < 1e-5, "{found} {expected}");
             }
         }
     }

@@ -42,23 +42,10 @@ impl OwnPool {
     ) -> OwnPool {
         let axis = |axis: usize| {
             let (kernel, stride) = (pool.kernel[axis], pool.stride[axis]);
-            sliding(
-                kernel,
-                stride,
-                pool.padding[axis],
-                true,
-                input[axis],
-                output[axis],
-            )
+            sliding(kernel, stride, pool.padding[axis], true, input[axis], output[axis])
         };
         let (rows, columns) = (axis(0), axis(1));
-        OwnPool {
-            reduction: Reduction::Max,
-            rows,
-            columns,
-            channels,
-            input,
-        }
+        OwnPool { reduction: Reduction::Max, rows, columns, channels, input }
     }
 
     pub(super) fn mean(
@@ -70,23 +57,10 @@ impl OwnPool {
         let axis = |axis: usize| {
             let (kernel, stride) = (pool.kernel[axis], pool.stride[axis]);
             let counted = pool.count_padding;
-            sliding(
-                kernel,
-                stride,
-                pool.padding[axis],
-                counted,
-                input[axis],
-                output[axis],
-            )
+            sliding(kernel, stride, pool.padding[axis], counted, input[axis], output[axis])
         };
         let (rows, columns) = (axis(0), axis(1));
-        OwnPool {
-            reduction: Reduction::Mean,
-            rows,
-            columns,
-            channels,
-            input,
-        }
+        OwnPool { reduction: Reduction::Mean, rows, columns, channels, input }
     }
 
     /// Mean over windows that share the image out evenly.
@@ -96,34 +70,22 @@ impl OwnPool {
             let window = |index: usize| {
                 let start = index * length / count;
                 let end = ((index + 1) * length).div_ceil(count);
-                Window {
-                    start,
-                    end,
-                    divisor: end - start,
-                }
+                Window { start, end, divisor: end - start }
             };
             (0..count).map(window).collect()
         };
         let (rows, columns) = (axis(0), axis(1));
-        OwnPool {
-            reduction: Reduction::Mean,
-            rows,
-            columns,
-            channels,
-            input,
-        }
+        OwnPool { reduction: Reduction::Mean, rows, columns, channels, input }
     }
 
     pub(super) fn run(&self, input: &[f32], out: &mut [f32]) {
         let line = self.columns.len() * self.channels;
-        out.par_chunks_mut(line)
-            .enumerate()
-            .for_each(|(index, out)| {
-                Arch::new().dispatch(
-                    #[inline(always)]
-                    || self.line(input, index, out),
-                );
-            });
+        out.par_chunks_mut(line).enumerate().for_each(|(index, out)| {
+            Arch::new().dispatch(
+                #[inline(always)]
+                || self.line(input, index, out),
+            );
+        });
     }
 
     /// One line of windows, counted over all images.
@@ -132,11 +94,7 @@ impl OwnPool {
         let [height, width] = self.input;
         let (image, row) = (line / self.rows.len(), self.rows[line % self.rows.len()]);
         for (out, column) in out.chunks_exact_mut(self.channels).zip(&self.columns) {
-            out.fill(if self.reduction == Reduction::Max {
-                f32::NEG_INFINITY
-            } else {
-                0.0
-            });
+            out.fill(if self.reduction == Reduction::Max { f32::NEG_INFINITY } else { 0.0 });
             for y in row.start..row.end {
                 let start = (image * height + y) * width;
                 let pixels = &input[(start + column.start) * self.channels..]
@@ -164,10 +122,7 @@ impl OwnPool {
 }
 
 #[inline(always)]
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a window has fewer than 2^24 pixels"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a window has fewer than 2^24 pixels")]
 fn divide(values: &mut [f32], count: usize) {
     let factor = 1.0 / count as f32;
     for value in values {
@@ -190,11 +145,7 @@ fn sliding(
         let start = from.max(padding) - padding;
         let end = to.min(padding + length) - padding;
         let counted = to.min(length + 2 * padding) - from;
-        Window {
-            start,
-            end,
-            divisor: if count_padding { counted } else { end - start },
-        }
+        Window { start, end, divisor: if count_padding { counted } else { end - start } }
     };
     (0..count).map(window).collect()
 }

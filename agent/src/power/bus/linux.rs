@@ -42,14 +42,8 @@ impl LinuxBus {
     /// The kernel's error: `NotFound` without the adapter or the module
     /// `i2c-dev`, `PermissionDenied` outside the group `i2c`.
     pub fn open(number: u8) -> io::Result<Self> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .open(format!("/dev/i2c-{number}"))?;
-        Ok(Self {
-            file,
-            reach: Reach::Combined,
-        })
+        let file = OpenOptions::new().read(true).write(true).open(format!("/dev/i2c-{number}"))?;
+        Ok(Self { file, reach: Reach::Combined })
     }
 }
 
@@ -66,9 +60,7 @@ impl I2cBus for LinuxBus {
             }
             self.reach = Reach::Pairs;
         }
-        messages
-            .chunks_mut(PAIR)
-            .try_for_each(|pair| self.combined(address, pair))
+        messages.chunks_mut(PAIR).try_for_each(|pair| self.combined(address, pair))
     }
 }
 
@@ -106,12 +98,8 @@ pub fn declared_clock_hz(sysfs_root: &Path, number: u8) -> Option<u32> {
     Some(u32::from_be_bytes(cell)).filter(|&hertz| hertz > 0)
 }
 
-const EMPTY: i2c_msg = i2c_msg {
-    addr: 0,
-    flags: Flags::empty(),
-    len: 0,
-    buf: core::ptr::null_mut(),
-};
+const EMPTY: i2c_msg =
+    i2c_msg { addr: 0, flags: Flags::empty(), len: 0, buf: core::ptr::null_mut() };
 
 /// Writes the kernel's form of `messages` into `array`; returns what is used.
 fn fill<'a>(
@@ -120,9 +108,7 @@ fn fill<'a>(
     messages: &mut [Message<'_>],
 ) -> Result<&'a mut [i2c_msg], BusError> {
     let count = messages.len();
-    let used = array
-        .get_mut(..count)
-        .ok_or(BusError::TooManyMessages { count })?;
+    let used = array.get_mut(..count).ok_or(BusError::TooManyMessages { count })?;
     for (slot, message) in used.iter_mut().zip(messages) {
         let (flags, len, buf) = match message {
             Message::Write(bytes) => (Flags::empty(), bytes.len(), bytes.as_ptr().cast_mut()),
@@ -132,12 +118,7 @@ fn fill<'a>(
             address: address.get(),
             errno: nix::errno::Errno::EMSGSIZE as i32,
         })?;
-        *slot = i2c_msg {
-            addr: u16::from(address.get()),
-            flags,
-            len,
-            buf,
-        };
+        *slot = i2c_msg { addr: u16::from(address.get()), flags, len, buf };
     }
     Ok(used)
 }
@@ -168,10 +149,7 @@ mod tests {
         let mut array = [EMPTY; MESSAGES_MAX];
         let mut messages = [Message::Write(&pointer), Message::Read(&mut value)];
         let filled = fill(&mut array, at_40(), &mut messages).unwrap();
-        let parts: Vec<_> = filled
-            .iter()
-            .map(|m| (m.addr, m.flags.bits(), m.len, m.buf))
-            .collect();
+        let parts: Vec<_> = filled.iter().map(|m| (m.addr, m.flags.bits(), m.len, m.buf)).collect();
         assert_eq!(parts, [(0x40, 0, 1, expected.0), (0x40, 1, 2, expected.1)]);
     }
 
@@ -186,15 +164,9 @@ mod tests {
     #[test]
     fn both_errnos_of_a_missing_acknowledge_are_no_answer() {
         for errno in [6, 121] {
-            assert_eq!(
-                from_errno(at_40(), errno),
-                BusError::NoAnswer { address: 0x40 }
-            );
+            assert_eq!(from_errno(at_40(), errno), BusError::NoAnswer { address: 0x40 });
         }
-        let timeout = BusError::Failed {
-            address: 0x40,
-            errno: 110,
-        };
+        let timeout = BusError::Failed { address: 0x40, errno: 110 };
         assert_eq!(from_errno(at_40(), 110), timeout);
     }
 

@@ -48,11 +48,7 @@ impl Ina226 {
     /// The chip at `address`.
     #[must_use]
     pub const fn new(address: Address7, profile: Profile, ownership: Ownership) -> Self {
-        Self {
-            address,
-            ownership,
-            config: CONFIG_FIXED | profile.conversion_bits() | CONTINUOUS,
-        }
+        Self { address, ownership, config: CONFIG_FIXED | profile.conversion_bits() | CONTINUOUS }
     }
 
     pub(super) const fn address(&self) -> Address7 {
@@ -106,12 +102,7 @@ impl Ina226 {
         codes[0] = shunt;
         codes[1] = voltage;
         let overrange = u8::from(is_full_scale(shunt) || is_full_scale(voltage));
-        Ok(Reading {
-            codes,
-            columns: 2,
-            overrange,
-            ready,
-        })
+        Ok(Reading { codes, columns: 2, overrange, ready })
     }
 }
 
@@ -120,11 +111,7 @@ impl Ina226 {
 #[must_use]
 pub fn conversion_ns(config: u16) -> (u32, u32, u32) {
     let code = |shift: u16| usize::from((config >> shift) & 7);
-    (
-        CONVERSION_US[code(3)] * 1_000,
-        CONVERSION_US[code(6)] * 1_000,
-        AVERAGES[code(9)],
-    )
+    (CONVERSION_US[code(3)] * 1_000, CONVERSION_US[code(6)] * 1_000, AVERAGES[code(9)])
 }
 
 /// Code of the shunt register: 16-bit two's complement.
@@ -148,11 +135,7 @@ pub const fn is_full_scale(code: i32) -> bool {
 /// What one step means over a shunt of `shunt_ohm`.
 #[must_use]
 pub const fn scale(shunt_ohm: f64) -> RailScale {
-    RailScale {
-        shunt_lsb_v: SHUNT_LSB_V,
-        bus_lsb_v: BUS_LSB_V,
-        shunt_ohm,
-    }
+    RailScale { shunt_lsb_v: SHUNT_LSB_V, bus_lsb_v: BUS_LSB_V, shunt_ohm }
 }
 
 /// Largest errors at 25 °C: offset ±10 µV and ±7.5 mV, gain 0.1 % for both
@@ -206,10 +189,7 @@ mod tests {
 
     #[test]
     fn a_sweep_is_shunt_flag_and_bus_in_one_transaction() {
-        let mut bus = Script::new(
-            0x40,
-            vec![Step::Read(vec![(1, 0xffff), (6, 8), (2, 0x2570)])],
-        );
+        let mut bus = Script::new(0x40, vec![Step::Read(vec![(1, 0xffff), (6, 8), (2, 0x2570)])]);
         let reading = chip(Ownership::Ours).sweep(&mut bus).unwrap();
         assert_eq!(reading.codes[..2], [-1, 0x2570]);
         assert_eq!((reading.overrange, reading.ready), (0, Ready::Converted));

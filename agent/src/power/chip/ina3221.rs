@@ -167,11 +167,7 @@ impl Ina3221 {
     }
 
     fn register(&self, column: usize) -> u8 {
-        let first = if column.is_multiple_of(2) {
-            SHUNT_1
-        } else {
-            BUS_1
-        };
+        let first = if column.is_multiple_of(2) { SHUNT_1 } else { BUS_1 };
         first + 2 * (self.channels[column / 2] - 1)
     }
 }
@@ -200,11 +196,7 @@ pub const fn is_full_scale(code: i32) -> bool {
 /// What one step means over a shunt of `shunt_ohm`.
 #[must_use]
 pub const fn scale(shunt_ohm: f64) -> RailScale {
-    RailScale {
-        shunt_lsb_v: SHUNT_LSB_V,
-        bus_lsb_v: BUS_LSB_V,
-        shunt_ohm,
-    }
+    RailScale { shunt_lsb_v: SHUNT_LSB_V, bus_lsb_v: BUS_LSB_V, shunt_ohm }
 }
 
 /// Largest errors at 25 °C: offset ±80 µV and ±16 mV, gain 0.25 % for both
@@ -233,13 +225,7 @@ mod tests {
 
     #[test]
     fn codes_are_right_at_every_corner() {
-        let corners = [
-            (0x0000, 0),
-            (0x7ff8, 4_095),
-            (0x8000, -4_096),
-            (0xfff8, -1),
-            (0x0008, 1),
-        ];
+        let corners = [(0x0000, 0), (0x7ff8, 4_095), (0x8000, -4_096), (0xfff8, -1), (0x0008, 1)];
         for (register, code) in corners {
             assert_eq!(code_of(register), code, "{register:#06x}");
         }
@@ -272,10 +258,7 @@ mod tests {
     fn nothing_is_written_to_a_chip_that_is_another_part() {
         let mut bus = Script::new(0x40, vec![Step::Read(vec![(0xfe, 0), (0xff, 0x11)])]);
         let refused = chip(Ownership::Ours).configure(&mut bus);
-        assert!(
-            matches!(refused, Err(ChipError::WrongChip { die: 0x11, .. })),
-            "{refused:?}"
-        );
+        assert!(matches!(refused, Err(ChipError::WrongChip { die: 0x11, .. })), "{refused:?}");
         bus.assert_done();
     }
 
@@ -293,10 +276,7 @@ mod tests {
         assert_eq!(chip.configure(&mut bus), Ok(0x7127));
         assert_eq!(chip.cycle_ns(), 6_600_000);
         let reading = chip.sweep(&mut bus).unwrap();
-        assert_eq!(
-            (reading.codes, reading.ready),
-            ([1, 2, 3, 4, 5, 6, 0, 0], Ready::Unread)
-        );
+        assert_eq!((reading.codes, reading.ready), ([1, 2, 3, 4, 5, 6, 0, 0], Ready::Unread));
         bus.assert_done();
     }
 
@@ -316,10 +296,7 @@ mod tests {
         );
         let reading = chip(Ownership::Ours).sweep(&mut bus).unwrap();
         assert_eq!(reading.codes, [-1, 625, 1, 4_095, -4_096, 2, 0, 0]);
-        assert_eq!(
-            (reading.overrange, reading.ready),
-            (0b110, Ready::Converted)
-        );
+        assert_eq!((reading.overrange, reading.ready), (0b110, Ready::Converted));
     }
 
     #[test]
@@ -329,13 +306,7 @@ mod tests {
         assert_eq!((chip.config(), chip.cycle_ns()), (0x2007, 280_000));
         let mut bus = Script::new(0x41, vec![Step::Read(vec![(3, 80), (0x0f, 0), (4, 160)])]);
         let reading = chip.sweep(&mut bus).unwrap();
-        assert_eq!(
-            (reading.codes[..2].to_vec(), reading.ready),
-            (vec![10, 20], Ready::NotYet)
-        );
-        assert_eq!(
-            Ina3221::with_channels(address, Profile::Fast, Ownership::Ours, &[]),
-            None
-        );
+        assert_eq!((reading.codes[..2].to_vec(), reading.ready), (vec![10, 20], Ready::NotYet));
+        assert_eq!(Ina3221::with_channels(address, Profile::Fast, Ownership::Ours, &[]), None);
     }
 }

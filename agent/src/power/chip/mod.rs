@@ -187,13 +187,7 @@ impl Chip {
         }
         let address = self.address().get();
         let Identity { manufacturer, die } = found;
-        Err(ChipError::WrongChip {
-            kind,
-            address,
-            manufacturer,
-            die,
-            expected_die,
-        })
+        Err(ChipError::WrongChip { kind, address, manufacturer, die, expected_die })
     }
 
     /// Identifies the chip, writes its configuration and reads it back;
@@ -213,12 +207,7 @@ impl Chip {
             Ownership::Ours if found == wanted => Ok(found),
             Ownership::Ours => {
                 let address = address.get();
-                Err(ChipError::NotConfigured {
-                    kind,
-                    address,
-                    written: wanted,
-                    found,
-                })
+                Err(ChipError::NotConfigured { kind, address, written: wanted, found })
             }
             Ownership::KernelDriver => {
                 match self {
@@ -236,12 +225,8 @@ impl Chip {
     /// [`ChipError::Bus`].
     pub fn read_config(&self, bus: &mut dyn I2cBus) -> Result<u16, ChipError> {
         let mut value = [0; 1];
-        read_registers(bus, self.address(), &[CONFIG], &mut value).map_err(|source| {
-            ChipError::Bus {
-                register: CONFIG,
-                source,
-            }
-        })?;
+        read_registers(bus, self.address(), &[CONFIG], &mut value)
+            .map_err(|source| ChipError::Bus { register: CONFIG, source })?;
         Ok(value[0])
     }
 
@@ -375,16 +360,9 @@ struct Identity {
 impl Identity {
     fn read(bus: &mut dyn I2cBus, address: Address7) -> Result<Self, ChipError> {
         let mut ids = [0; 2];
-        read_registers(bus, address, &[MANUFACTURER_ID, DIE_ID], &mut ids).map_err(|source| {
-            ChipError::Bus {
-                register: MANUFACTURER_ID,
-                source,
-            }
-        })?;
-        Ok(Self {
-            manufacturer: ids[0],
-            die: ids[1],
-        })
+        read_registers(bus, address, &[MANUFACTURER_ID, DIE_ID], &mut ids)
+            .map_err(|source| ChipError::Bus { register: MANUFACTURER_ID, source })?;
+        Ok(Self { manufacturer: ids[0], die: ids[1] })
     }
 }
 

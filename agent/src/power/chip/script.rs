@@ -21,10 +21,7 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(address: u8, steps: Vec<Step>) -> Self {
-        Self {
-            address,
-            steps: steps.into(),
-        }
+        Self { address, steps: steps.into() }
     }
 
     pub(crate) fn assert_done(&self) {

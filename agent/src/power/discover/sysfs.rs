@@ -62,10 +62,7 @@ pub fn find(root: &Path) -> Found {
     let drivers = root.join("bus/i2c/drivers");
     let places: [(&'static str, &str); 3] = [
         ("an INA3221 of the kernel's hwmon driver", "ina3221"),
-        (
-            "an INA219, INA226 or the like of the kernel's hwmon driver",
-            "ina2xx",
-        ),
+        ("an INA219, INA226 or the like of the kernel's hwmon driver", "ina2xx"),
         ("an INA3221 of JetPack 4's IIO driver", "ina3221x"),
     ];
     for (what, driver) in places {
@@ -78,11 +75,7 @@ pub fn find(root: &Path) -> Found {
                 _ => jetpack_4(place, &mut found),
             }
         }
-        found.looked_for.push(LookedFor {
-            what,
-            path,
-            found: chips.len(),
-        });
+        found.looked_for.push(LookedFor { what, path, found: chips.len() });
     }
     found
 }
@@ -96,11 +89,8 @@ pub fn given(root: &Path, chip: &GivenChip) -> Result<ChipRails, BusError> {
     let address = Address7::new(chip.address)?;
     let name = format!("{}-{:04x}", chip.bus, chip.address);
     let path = root.join("bus/i2c/devices").join(name);
-    let ownership = if path.join("driver").exists() {
-        Ownership::KernelDriver
-    } else {
-        Ownership::Ours
-    };
+    let ownership =
+        if path.join("driver").exists() { Ownership::KernelDriver } else { Ownership::Ours };
     let mut rails: Vec<ChannelRail> = chip
         .rails
         .iter()
@@ -113,11 +103,7 @@ pub fn given(root: &Path, chip: &GivenChip) -> Result<ChipRails, BusError> {
         })
         .collect();
     rails.sort_by_key(|rail| rail.channel);
-    let place = Place {
-        bus: chip.bus,
-        address,
-        path,
-    };
+    let place = Place { bus: chip.bus, address, path };
     Ok(place.chip_rails(root, chip.kind, ownership, rails))
 }
 
@@ -132,11 +118,7 @@ impl Place {
     fn new(path: PathBuf) -> Option<Self> {
         let (bus, address) = path.file_name()?.to_str()?.split_once('-')?;
         let address = u8::try_from(u16::from_str_radix(address, 16).ok()?).ok()?;
-        Some(Self {
-            bus: bus.parse().ok()?,
-            address: Address7::new(address).ok()?,
-            path,
-        })
+        Some(Self { bus: bus.parse().ok()?, address: Address7::new(address).ok()?, path })
     }
 
     fn chip_rails(
@@ -167,17 +149,11 @@ impl Place {
     /// Half the bus where any driver but this chip's is bound on the adapter.
     fn share(&self, root: &Path) -> BusShare {
         let prefix = format!("{}-", self.bus);
-        let others = entries(&root.join("bus/i2c/devices"))
-            .into_iter()
-            .any(|path| {
-                let on_bus = name_of(&path).starts_with(&prefix);
-                on_bus && name_of(&path) != name_of(&self.path) && path.join("driver").exists()
-            });
-        if others {
-            BusShare::Half
-        } else {
-            BusShare::Whole
-        }
+        let others = entries(&root.join("bus/i2c/devices")).into_iter().any(|path| {
+            let on_bus = name_of(&path).starts_with(&prefix);
+            on_bus && name_of(&path) != name_of(&self.path) && path.join("driver").exists()
+        });
+        if others { BusShare::Half } else { BusShare::Whole }
     }
 
     /// What the driver's interval allows, and the bus for `registers` a sweep.
@@ -256,9 +232,7 @@ fn three_channels(root: &Path, place: &Place, found: &mut Found) {
     }
     if !usable.is_empty() {
         let ownership = Ownership::KernelDriver;
-        found
-            .chips
-            .push(place.chip_rails(root, ChipKind::Ina3221, ownership, usable));
+        found.chips.push(place.chip_rails(root, ChipKind::Ina3221, ownership, usable));
     }
 }
 
@@ -284,9 +258,7 @@ fn one_channel(root: &Path, place: &Place, found: &mut Found) {
         && let Some(usable) = channel_rail(&rail)
     {
         let ownership = Ownership::KernelDriver;
-        found
-            .chips
-            .push(place.chip_rails(root, ChipKind::Ina226, ownership, vec![usable]));
+        found.chips.push(place.chip_rails(root, ChipKind::Ina226, ownership, vec![usable]));
     }
     found.rails.push(rail);
 }
@@ -295,10 +267,7 @@ fn one_channel(root: &Path, place: &Place, found: &mut Found) {
 /// registers.
 fn jetpack_4(place: &Place, found: &mut Found) {
     let within = entries(&place.path).into_iter();
-    let Some(iio) = within
-        .into_iter()
-        .find(|path| name_of(path).starts_with("iio"))
-    else {
+    let Some(iio) = within.into_iter().find(|path| name_of(path).starts_with("iio")) else {
         return;
     };
     for index in 0..3 {
@@ -318,9 +287,7 @@ fn jetpack_4(place: &Place, found: &mut Found) {
 /// Fills in the shunt, the rate at which the driver answers, and a reason to
 /// skip the channel.
 fn read_channel(files: &Files, rail: &mut DetectedRail) {
-    rail.shunt_ohm = number(&files.shunt)
-        .filter(|&micro| micro > 0.0)
-        .map(|micro| micro * 1e-6);
+    rail.shunt_ohm = number(&files.shunt).filter(|&micro| micro > 0.0).map(|micro| micro * 1e-6);
     if rail.name == NOT_CONNECTED {
         rail.skipped = Some(SkipReason::NotConnected);
         return;
@@ -370,9 +337,7 @@ fn chips_of(driver: &Path) -> Vec<Place> {
 }
 
 fn hwmon_of(chip: &Path) -> Option<PathBuf> {
-    entries(&chip.join("hwmon"))
-        .into_iter()
-        .find(|path| name_of(path).starts_with("hwmon"))
+    entries(&chip.join("hwmon")).into_iter().find(|path| name_of(path).starts_with("hwmon"))
 }
 
 /// Entries of a folder in the order of their names; none where it is absent.
@@ -387,9 +352,7 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn name_of(path: &Path) -> &str {
-    path.file_name()
-        .and_then(|name| name.to_str())
-        .unwrap_or("")
+    path.file_name().and_then(|name| name.to_str()).unwrap_or("")
 }
 
 /// The text of an attribute without its line end (a device tree ends in NUL).

@@ -43,12 +43,7 @@ impl Bench {
             lane: 0,
         })
         .unwrap();
-        Self {
-            board,
-            core,
-            sweeps,
-            clock,
-        }
+        Self { board, core, sweeps, clock }
     }
 
     fn run(&mut self, span: Nanos) {
@@ -97,20 +92,10 @@ fn every_conversion_is_caught_once_at_each_oscillator() {
         let conversions = (bench.clock.now() - begun).as_seconds().0 / cycle_s;
         let after = bench.core.report();
         let fresh = (after.fresh - before.fresh) as f64;
-        assert!(
-            (fresh - conversions).abs() <= 1.5,
-            "{percent} %: {fresh} of {conversions}"
-        );
-        assert_eq!(
-            (after.stale, after.skipped),
-            (before.stale, before.skipped),
-            "{percent} %"
-        );
+        assert!((fresh - conversions).abs() <= 1.5, "{percent} %: {fresh} of {conversions}");
+        assert_eq!((after.stale, after.skipped), (before.stale, before.skipped), "{percent} %");
         let measured = bench.core.measured_cycle_ns().unwrap();
-        assert!(
-            (measured * 1e-9 / cycle_s - 1.0).abs() < 1e-3,
-            "{percent} %: {measured}"
-        );
+        assert!((measured * 1e-9 / cycle_s - 1.0).abs() < 1e-3, "{percent} %: {measured}");
     }
 }
 
@@ -126,10 +111,7 @@ fn a_long_cycle_is_read_once_and_not_oversampled() {
         let after = bench.core.report();
         let conversions = 10.0 / (cycle_s * 1.031);
         let fresh = (after.fresh - before.fresh) as f64;
-        assert!(
-            (fresh - conversions).abs() <= 2.0,
-            "{kind:?}: {fresh} of {conversions}"
-        );
+        assert!((fresh - conversions).abs() <= 2.0, "{kind:?}: {fresh} of {conversions}");
         assert_eq!(after.stale, before.stale, "{kind:?}");
     }
 }
@@ -156,10 +138,7 @@ fn a_pair_of_mirrored_chips_cancels_its_errors() {
     for seed in 0..4 {
         let drawn = relative_error(seed, Signs::Drawn);
         let mirrored = relative_error(seed, Signs::Mirrored);
-        assert!(
-            (drawn + mirrored).abs() < 5e-4,
-            "seed {seed}: {drawn} and {mirrored}"
-        );
+        assert!((drawn + mirrored).abs() < 5e-4, "seed {seed}: {drawn} and {mirrored}");
     }
 }
 
@@ -200,12 +179,7 @@ fn a_locked_sweep_never_mixes_two_cycles() {
 
 #[test]
 fn energy_from_codes_is_the_waveforms_within_quantisation() {
-    let sine = Waveform::Sine {
-        mean_a: 2.0,
-        amplitude_a: 1.2,
-        frequency_hz: 37.0,
-        phase_rad: 0.3,
-    };
+    let sine = Waveform::Sine { mean_a: 2.0, amplitude_a: 1.2, frequency_hz: 37.0, phase_rad: 0.3 };
     for kind in [ChipKind::Ina3221, ChipKind::Ina226] {
         let errors = ChipErrors::default().with_cycle_deviation(0.017);
         let mut bench = Bench::new(kind, errors, vec![sine.clone(); 3]);
@@ -219,18 +193,10 @@ fn energy_from_codes_is_the_waveforms_within_quantisation() {
 
 #[test]
 fn true_energy_is_additive_and_a_sines_is_closed() {
-    let sine = Waveform::Sine {
-        mean_a: 2.0,
-        amplitude_a: 1.2,
-        frequency_hz: 37.0,
-        phase_rad: 0.0,
-    };
+    let sine = Waveform::Sine { mean_a: 2.0, amplitude_a: 1.2, frequency_hz: 37.0, phase_rad: 0.0 };
     let bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), vec![sine]);
     let start = BoardTime(1_000_000_000);
-    let (middle, end) = (
-        start + Nanos::from_millis(4_321),
-        start + Nanos::from_secs(10),
-    );
+    let (middle, end) = (start + Nanos::from_millis(4_321), start + Nanos::from_secs(10));
     let board = &bench.board;
     let whole = board.true_energy(0, start, end).0;
     let parts = board.true_energy(0, start, middle).0 + board.true_energy(0, middle, end).0;
@@ -245,19 +211,12 @@ fn the_ready_flag_clears_on_a_mask_read() {
     let mut bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), constant(1.0));
     let mut bus = bench.board.bus();
     let chip = *bench.core.chip();
-    bench
-        .clock
-        .sleep_until(bench.clock.now() + Nanos::from_millis(5));
+    bench.clock.sleep_until(bench.clock.now() + Nanos::from_millis(5));
     let first = chip.sweep(&mut bus).unwrap().ready;
     // 825 µs later: less than a cycle, and its end may lie anywhere.
-    let flags: Vec<_> = (0..60)
-        .map(|_| chip.sweep(&mut bus).unwrap().ready)
-        .collect();
+    let flags: Vec<_> = (0..60).map(|_| chip.sweep(&mut bus).unwrap().ready).collect();
     assert_eq!(first, super::super::chip::Ready::Converted);
-    let clear = flags
-        .iter()
-        .filter(|flag| **flag == super::super::chip::Ready::NotYet)
-        .count();
+    let clear = flags.iter().filter(|flag| **flag == super::super::chip::Ready::NotYet).count();
     assert_eq!(clear, 1, "one sweep a beat of 56 finds no conversion");
     bench.core.step();
 }
@@ -279,28 +238,14 @@ fn a_dead_bus_is_a_status_and_sampling_goes_on_when_it_recovers() {
         bench.run(Nanos::from_secs(1));
         bench.drain();
         let from = bench.clock.now();
-        bench.board.inject(Fault {
-            kind,
-            from,
-            to: from + Nanos::from_secs(2),
-        });
+        bench.board.inject(Fault { kind, from, to: from + Nanos::from_secs(2) });
         bench.run(Nanos::from_secs(4));
         let sweeps = bench.drain();
         let failed = sweeps.iter().filter(|sweep| sweep.status == status).count();
-        assert!(
-            (10..40).contains(&failed),
-            "{kind:?}: {failed} tries in 2 s"
-        );
+        assert!((10..40).contains(&failed), "{kind:?}: {failed} tries in 2 s");
         assert_eq!(bench.core.report().failed, failed as u64);
-        let after: Vec<_> = sweeps
-            .iter()
-            .filter(|sweep| sweep.status == 0x222)
-            .collect();
-        assert_eq!(
-            after.len(),
-            1,
-            "{kind:?}: the first sweep after the hole says so"
-        );
+        let after: Vec<_> = sweeps.iter().filter(|sweep| sweep.status == 0x222).collect();
+        assert_eq!(after.len(), 1, "{kind:?}: the first sweep after the hole says so");
         let ok = sweeps.iter().filter(|sweep| sweep.status == 0).count();
         assert!(ok > 2_000, "{kind:?}: {ok} sweeps in the rest");
     }
@@ -311,19 +256,11 @@ fn a_chip_that_lost_power_is_configured_again() {
     let mut bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), constant(1.0));
     bench.run(Nanos::from_secs(1));
     let now = bench.clock.now();
-    bench.board.inject(Fault {
-        kind: FaultKind::Reset,
-        from: now,
-        to: now,
-    });
+    bench.board.inject(Fault { kind: FaultKind::Reset, from: now, to: now });
     bench.run(Nanos::from_millis(500));
     bench.drain();
     bench.run(Nanos::from_secs(1));
-    let ok = bench
-        .drain()
-        .iter()
-        .filter(|sweep| sweep.status == 0)
-        .count();
+    let ok = bench.drain().iter().filter(|sweep| sweep.status == 0).count();
     assert!(ok > 1_150, "{ok}");
 }
 
@@ -331,19 +268,13 @@ fn a_chip_that_lost_power_is_configured_again() {
 fn hardware_averaging_of_the_ina3221_is_exponential() {
     // A step of 1 A to 2 A, 64 averages of 280 µs cycles of one channel: after
     // n cycles the result is 2 − (1 − 1/64)^n.
-    let step = Waveform::Bursts {
-        idle_a: 1.0,
-        burst_a: 2.0,
-        period_s: 1e3,
-        burst_s: 1e3,
-        first_s: 1.0,
-    };
+    let step =
+        Waveform::Bursts { idle_a: 1.0, burst_a: 2.0, period_s: 1e3, burst_s: 1e3, first_s: 1.0 };
     let bench = Bench::new(ChipKind::Ina3221, ChipErrors::default(), vec![step]);
     let mut bus = bench.board.bus();
     let address = bench.board.address();
     use crate::power::bus::Message;
-    bus.transfer(address, &mut [Message::Write(&[0, 0x46, 0x07])])
-        .unwrap();
+    bus.transfer(address, &mut [Message::Write(&[0, 0x46, 0x07])]).unwrap();
     let origin = BoardTime(1_000_000_000);
     let read = |bus: &mut crate::power::bus::sim::SimBus, at_s: f64| {
         bench.clock.sleep_until(origin + Nanos::from_secs_f64(at_s));
@@ -355,10 +286,7 @@ fn hardware_averaging_of_the_ina3221_is_exponential() {
     assert_eq!(read(&mut bus, 0.999), 125.0);
     let halfway = read(&mut bus, 1.0 + 64.0 * 280e-6);
     let expected = 125.0 + 125.0 * (1.0 - (1.0 - 1.0 / 64.0_f64).powi(64));
-    assert!(
-        (halfway - expected).abs() <= 2.0,
-        "{halfway} against {expected}"
-    );
+    assert!((halfway - expected).abs() <= 2.0, "{halfway} against {expected}");
 }
 
 #[test]

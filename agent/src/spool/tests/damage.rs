@@ -18,10 +18,7 @@ fn one_segment(count: u64, bytes: usize) -> (ModelStorage, Vec<usize>) {
     let frame_bytes = frame(EVENT, identity(1, 0, 0), 1, bytes).len();
     let frames = usize::try_from(count).unwrap();
     let head = length - frames * frame_bytes;
-    (
-        model,
-        (0..=frames).map(|at| head + at * frame_bytes).collect(),
-    )
+    (model, (0..=frames).map(|at| head + at * frame_bytes).collect())
 }
 
 #[test]
@@ -33,14 +30,8 @@ fn a_tail_torn_at_any_byte_leaves_the_frames_before_it_and_the_run_goes_on() {
         let left = offsets.iter().filter(|&&offset| offset <= length).count() - 1;
         let spool = open(&model);
         let found = &spool.recovered()[0];
-        assert_eq!(
-            found.torn_bytes,
-            u64::try_from(length - offsets[left]).unwrap()
-        );
-        assert_eq!(
-            model.length(FIRST).unwrap(),
-            u64::try_from(offsets[left]).unwrap()
-        );
+        assert_eq!(found.torn_bytes, u64::try_from(length - offsets[left]).unwrap());
+        assert_eq!(model.length(FIRST).unwrap(), u64::try_from(offsets[left]).unwrap());
         assert_eq!(read_all(&spool, &run_id()).len(), left, "cut to {length}");
         let mut log = spool.resume_run(&run_id()).unwrap();
         log.append(&frame(EVENT, identity(2, 0, 0), 1, 5)).unwrap();
@@ -66,11 +57,7 @@ fn a_head_torn_at_any_byte_is_an_empty_run_that_can_be_resumed() {
         let mut log = spool.resume_run(&run_id()).unwrap();
         append(&mut log, 0..2, EVENT, 5);
         log.sync().unwrap();
-        assert_eq!(
-            numbers(&read_all(&open(&model), &run_id())),
-            [0, 1],
-            "cut to {length}"
-        );
+        assert_eq!(numbers(&read_all(&open(&model), &run_id())), [0, 1], "cut to {length}");
     }
 }
 
@@ -82,16 +69,11 @@ fn a_flipped_bit_costs_one_frame_and_the_hole_is_named() {
         model.flip_bit(FIRST, offset, 3);
         let spool = open(&model);
         let bytes = u64::try_from(offsets[2] - offsets[1]).unwrap();
-        assert_eq!(
-            spool.recovered()[0].damaged,
-            [DamagedPart { segment: 1, bytes }]
-        );
+        assert_eq!(spool.recovered()[0].damaged, [DamagedPart { segment: 1, bytes }]);
         let items = read_all(&spool, &run_id());
         assert_eq!(numbers(&items), [0, 2, 3, 4], "byte {offset}");
         assert_eq!(items[1], Item::Damage { segment: 1, bytes });
-        let [hole] = holes(&items)[..] else {
-            panic!("one hole, not {items:?}")
-        };
+        let [hole] = holes(&items)[..] else { panic!("one hole, not {items:?}") };
         assert_eq!((hole.epoch, hole.stream, hole.from, hole.to), (1, 0, 1, 2));
     }
 }
@@ -102,11 +84,7 @@ fn a_flipped_bit_in_a_head_costs_no_frame() {
     for offset in 0..offsets[0] {
         let model = whole.copy();
         model.flip_bit(FIRST, offset, 0);
-        assert_eq!(
-            numbers(&read_all(&open(&model), &run_id())),
-            [0, 1, 2],
-            "byte {offset}"
-        );
+        assert_eq!(numbers(&read_all(&open(&model), &run_id())), [0, 1, 2], "byte {offset}");
     }
 }
 
@@ -127,9 +105,7 @@ fn a_copy_that_a_failed_sync_left_behind_does_not_hide_the_good_one() {
     model.flip_bit(FIRST, length - 3 * frame_bytes, 1);
     let items = read_all(&open(&model), &run_id());
     assert_eq!(numbers(&items), [0, 1, 3, 4, 5]);
-    let [hole] = holes(&items)[..] else {
-        panic!("one hole, not {items:?}")
-    };
+    let [hole] = holes(&items)[..] else { panic!("one hole, not {items:?}") };
     assert_eq!((hole.from, hole.to), (2, 3));
 }
 
@@ -147,12 +123,8 @@ fn a_lost_segment_is_a_hole_with_known_numbers() {
     let (model, files) = many_segments();
     model.remove(&files[1]).unwrap();
     let items = read_all(&open(&model), &run_id());
-    let [hole] = holes(&items)[..] else {
-        panic!("one hole, not {items:?}")
-    };
-    let expected: Vec<u64> = (0..60)
-        .filter(|n| *n < hole.from || *n >= hole.to)
-        .collect();
+    let [hole] = holes(&items)[..] else { panic!("one hole, not {items:?}") };
+    let expected: Vec<u64> = (0..60).filter(|n| *n < hole.from || *n >= hole.to).collect();
     assert!(hole.from > 0 && hole.to < 60 && hole.from < hole.to);
     assert_eq!(numbers(&items), expected);
 }
@@ -163,14 +135,9 @@ fn damage_at_the_end_of_a_segment_is_a_hole_before_the_next_one() {
     let length = usize::try_from(model.length(&files[0]).unwrap()).unwrap();
     model.flip_bit(&files[0], length - 10, 7);
     let items = read_all(&open(&model), &run_id());
-    let [hole] = holes(&items)[..] else {
-        panic!("one hole, not {items:?}")
-    };
+    let [hole] = holes(&items)[..] else { panic!("one hole, not {items:?}") };
     assert_eq!(hole.to, hole.from + 1);
-    let at = items
-        .iter()
-        .position(|item| matches!(item, Item::Hole(_)))
-        .unwrap();
+    let at = items.iter().position(|item| matches!(item, Item::Hole(_))).unwrap();
     assert!(matches!(items[at - 1], Item::Damage { segment: 1, .. }));
     assert_eq!(numbers(&items).len(), 59);
 }
@@ -186,10 +153,7 @@ fn a_part_that_cannot_be_read_is_a_hole_and_is_not_cut_off() {
     assert_eq!(model.length(FIRST).unwrap(), length);
     let items = read_all(&spool, &run_id());
     let found = numbers(&items);
-    assert!(
-        found.len() > 300 && found.contains(&0) && found.contains(&300),
-        "{found:?}"
-    );
+    assert!(found.len() > 300 && found.contains(&0) && found.contains(&300), "{found:?}");
     assert!(!found.contains(&200) && !holes(&items).is_empty());
 }
 

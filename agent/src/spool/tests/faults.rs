@@ -15,19 +15,10 @@ fn frames_that_meet_a_full_disk_wait_in_memory_and_are_written_when_there_is_spa
     for _ in 0..3 {
         assert!(matches!(log.sync(), Err(SpoolError::DiskFull { .. })));
     }
-    assert_eq!(
-        numbers(&read_all(&spool, &run_id())),
-        (0..20).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers(&read_all(&spool, &run_id())), (0..20).collect::<Vec<_>>());
     model.set_capacity(None);
     log.sync().unwrap();
-    assert_eq!(
-        log.progress(),
-        Progress {
-            appended: 20,
-            durable: 20
-        }
-    );
+    assert_eq!(log.progress(), Progress { appended: 20, durable: 20 });
     model.cut_power(7);
     let items = read_all(&open(&model), &run_id());
     assert_eq!(numbers(&items), (0..20).collect::<Vec<_>>());
@@ -47,11 +38,7 @@ fn a_failed_sync_is_never_repeated_on_the_same_file_and_loses_nothing() {
         model.cut_power(seed);
         let items = read_all(&open(&model), &run_id());
         assert_eq!(numbers(&items), [0, 1, 2, 3, 4, 5]);
-        assert_eq!(
-            items.len(),
-            6,
-            "no damage is said where nothing is lost: {items:?}"
-        );
+        assert_eq!(items.len(), 6, "no damage is said where nothing is lost: {items:?}");
     }
 }
 
@@ -80,10 +67,7 @@ fn every_operation_of_a_run_may_fail_and_what_was_promised_is_there() {
             let found = numbers(&read_all(&open(&model), &run_id()));
             let next = promised.first().map_or(0, |end| end.next).max(all);
             let expected: Vec<u64> = (0..next).collect();
-            assert!(
-                found.starts_with(&expected),
-                "operation {number}, {fault:?}: {found:?}"
-            );
+            assert!(found.starts_with(&expected), "operation {number}, {fault:?}: {found:?}");
         }
     }
 }
@@ -98,10 +82,7 @@ fn at_the_bound_of_memory_old_samples_go_first_and_events_stay() {
     for turn in 0..100 {
         let samples = frame(kind::SAMPLE_BLOCK, identity(1, 1, turn * 64), 64, 400);
         gaps.extend(log.append(&samples).unwrap());
-        gaps.extend(
-            log.append(&frame(EVENT, identity(1, 0, turn), 1, 20))
-                .unwrap(),
-        );
+        gaps.extend(log.append(&frame(EVENT, identity(1, 0, turn), 1, 20)).unwrap());
     }
     assert!(log.pending_bytes() <= 16 * 1024);
     assert!(gaps.iter().all(|gap| gap.stream == 1));
@@ -140,16 +121,9 @@ fn the_epoch_rises_at_each_start_and_survives_a_power_cut() {
     for start in 1..6 {
         let raised = open(&model).raise_epoch("boot-1").unwrap();
         assert_eq!(raised.epoch, start);
-        let origin = if start == 1 {
-            EpochOrigin::First
-        } else {
-            EpochOrigin::Slots
-        };
+        let origin = if start == 1 { EpochOrigin::First } else { EpochOrigin::Slots };
         assert_eq!(raised.origin, origin);
-        assert_eq!(
-            raised.boot_id_before,
-            if start == 1 { "" } else { "boot-1" }
-        );
+        assert_eq!(raised.boot_id_before, if start == 1 { "" } else { "boot-1" });
         model.cut_power(start.into());
         assert_eq!(open(&model).board_id(), "board-1");
     }
@@ -177,10 +151,7 @@ fn a_damaged_epoch_slot_falls_back_to_the_other_and_two_to_the_segments() {
     model.flip_bit("epoch.1", 5, 1);
     let raised = open(&model).raise_epoch("boot").unwrap();
     let expected = 4 + epoch::LOST_SLOTS_STEP;
-    assert_eq!(
-        (raised.epoch, raised.origin),
-        (expected, EpochOrigin::Segments)
-    );
+    assert_eq!((raised.epoch, raised.origin), (expected, EpochOrigin::Segments));
 }
 
 #[test]
@@ -216,10 +187,7 @@ fn a_full_disk_refuses_the_epoch_and_what_is_spooled_can_still_be_read() {
     log.sync().unwrap();
     model.set_capacity(Some(0));
     let spool = open(&model);
-    assert!(matches!(
-        spool.raise_epoch("boot"),
-        Err(SpoolError::DiskFull { .. })
-    ));
+    assert!(matches!(spool.raise_epoch("boot"), Err(SpoolError::DiskFull { .. })));
     assert_eq!(numbers(&read_all(&spool, &run_id())), [0, 1, 2]);
     model.set_capacity(None);
     assert_eq!(spool.raise_epoch("boot").unwrap().epoch, 2);

@@ -19,38 +19,23 @@ fn run_id() -> RunId {
 }
 
 fn identity(epoch: u32, stream: u32, sequence: u64) -> Identity {
-    Identity {
-        epoch,
-        stream,
-        sequence,
-    }
+    Identity { epoch, stream, sequence }
 }
 
 /// A frame of `count` numbers whose payload is `bytes` long and tells its identity.
 fn frame(kind: u8, identity: Identity, count: u16, bytes: usize) -> Vec<u8> {
-    let header = Header {
-        kind,
-        length: 0,
-        codec: Codec::Postcard.id(),
-        flags: 0,
-        count,
-        identity,
-    };
+    let header = Header { kind, length: 0, codec: Codec::Postcard.id(), flags: 0, count, identity };
     let seed = identity.sequence.to_le_bytes()[0];
     // "WL" now and then: a payload may look like the beginning of a frame.
-    let payload: Vec<u8> = (0..bytes)
-        .map(|place| b"WL\x01"[place % 3].wrapping_add(seed / 3))
-        .collect();
+    let payload: Vec<u8> =
+        (0..bytes).map(|place| b"WL\x01"[place % 3].wrapping_add(seed / 3)).collect();
     let mut out = Vec::new();
     frame::encode(header, &payload, &mut out).unwrap();
     out
 }
 
 fn open(model: &ModelStorage) -> Spool {
-    let limits = Limits {
-        segment_bytes: 4096,
-        pending_bytes: 16 * 1024,
-    };
+    let limits = Limits { segment_bytes: 4096, pending_bytes: 16 * 1024 };
     Spool::open_within(Arc::new(model.clone()), "board-1", limits).unwrap()
 }
 
@@ -93,10 +78,7 @@ fn holes(items: &[Item]) -> Vec<Gap> {
 fn append(log: &mut RunLog, numbers: std::ops::Range<u64>, kind: u8, bytes: usize) -> Vec<Gap> {
     let mut gaps = Vec::new();
     for sequence in numbers {
-        gaps.extend(
-            log.append(&frame(kind, identity(1, 0, sequence), 1, bytes))
-                .unwrap(),
-        );
+        gaps.extend(log.append(&frame(kind, identity(1, 0, sequence), 1, bytes)).unwrap());
     }
     gaps
 }
@@ -109,22 +91,9 @@ fn frames_come_back_in_order_across_segments_and_from_memory() {
     log.sync().unwrap();
     append(&mut log, 40..45, EVENT, 300);
     assert!(spool.runs()[0].segments > 2);
-    assert_eq!(
-        log.progress(),
-        Progress {
-            appended: 45,
-            durable: 40
-        }
-    );
-    assert_eq!(
-        numbers(&read_all(&spool, &run_id())),
-        (0..45).collect::<Vec<_>>()
-    );
-    let from = [StreamEnd {
-        epoch: 1,
-        stream: 0,
-        next: 42,
-    }];
+    assert_eq!(log.progress(), Progress { appended: 45, durable: 40 });
+    assert_eq!(numbers(&read_all(&spool, &run_id())), (0..45).collect::<Vec<_>>());
+    let from = [StreamEnd { epoch: 1, stream: 0, next: 42 }];
     assert_eq!(numbers(&read_from(&spool, &run_id(), &from)), [42, 43, 44]);
 }
 
@@ -158,23 +127,11 @@ fn a_number_given_twice_and_bytes_that_are_no_frame_are_refused() {
     append(&mut log, 0..3, EVENT, 10);
     let again = log.append(&frame(EVENT, identity(1, 0, 2), 1, 10));
     assert!(matches!(again, Err(SpoolError::OutOfOrder { next: 3, .. })));
-    assert!(matches!(
-        log.append(b"HTTP"),
-        Err(SpoolError::NotAFrame { .. })
-    ));
-    assert!(matches!(
-        spool.create_run(&run_id()),
-        Err(SpoolError::RunExists { .. })
-    ));
-    assert!(matches!(
-        spool.resume_run(&run_id()),
-        Err(SpoolError::HasWriter { .. })
-    ));
+    assert!(matches!(log.append(b"HTTP"), Err(SpoolError::NotAFrame { .. })));
+    assert!(matches!(spool.create_run(&run_id()), Err(SpoolError::RunExists { .. })));
+    assert!(matches!(spool.resume_run(&run_id()), Err(SpoolError::HasWriter { .. })));
     let other = RunId::new("other").unwrap();
-    assert!(matches!(
-        spool.reader(&other),
-        Err(SpoolError::UnknownRun { .. })
-    ));
+    assert!(matches!(spool.reader(&other), Err(SpoolError::UnknownRun { .. })));
 }
 
 #[test]
@@ -183,30 +140,17 @@ fn a_run_is_removed_only_after_its_end_and_when_all_of_it_is_acknowledged() {
     let spool = open(&model);
     let mut log = spool.create_run(&run_id()).unwrap();
     append(&mut log, 0..30, EVENT, 300);
-    log.append(&frame(kind::RUN_END, identity(1, 0, 30), 1, 5))
-        .unwrap();
+    log.append(&frame(kind::RUN_END, identity(1, 0, 30), 1, 5)).unwrap();
     log.sync().unwrap();
     drop(log);
     let mut cursor = spool.reader(&run_id()).unwrap().cursor(&[]);
     cursor.next_item().unwrap();
-    let mark = |next| {
-        [StreamEnd {
-            epoch: 1,
-            stream: 0,
-            next,
-        }]
-    };
+    let mark = |next| [StreamEnd { epoch: 1, stream: 0, next }];
     assert!(!spool.ack(&run_id(), &mark(30)).unwrap());
-    assert!(matches!(
-        spool.remove_run(&run_id()),
-        Err(SpoolError::StillNeeded { .. })
-    ));
+    assert!(matches!(spool.remove_run(&run_id()), Err(SpoolError::StillNeeded { .. })));
     assert!(spool.ack(&run_id(), &mark(31)).unwrap());
     spool.remove_run(&run_id()).unwrap();
-    assert!(matches!(
-        cursor.next_item(),
-        Err(SpoolError::Removed { .. })
-    ));
+    assert!(matches!(cursor.next_item(), Err(SpoolError::Removed { .. })));
     assert!(spool.runs().is_empty() && model.files().is_empty());
 }
 
@@ -217,24 +161,15 @@ fn a_removal_cut_short_leaves_a_run_that_is_over_and_can_be_removed_again() {
         let spool = open(&model);
         let mut log = spool.create_run(&run_id()).unwrap();
         append(&mut log, 0..30, EVENT, 300);
-        log.append(&frame(kind::RUN_END, identity(1, 0, 30), 1, 5))
-            .unwrap();
+        log.append(&frame(kind::RUN_END, identity(1, 0, 30), 1, 5)).unwrap();
         log.sync().unwrap();
         drop(log);
-        let all = [StreamEnd {
-            epoch: 1,
-            stream: 0,
-            next: 31,
-        }];
+        let all = [StreamEnd { epoch: 1, stream: 0, next: 31 }];
         spool.ack(&run_id(), &all).unwrap();
         model.fail_operation(model.operations() + number, model::ModelFault::Io);
         let broken = spool.remove_run(&run_id()).is_err();
         let again = open(&model);
-        assert_eq!(
-            broken,
-            again.recovered().iter().any(|run| run.ended),
-            "operation {number}"
-        );
+        assert_eq!(broken, again.recovered().iter().any(|run| run.ended), "operation {number}");
         if broken {
             again.ack(&run_id(), &all).unwrap();
             again.remove_run(&run_id()).unwrap();
@@ -251,22 +186,11 @@ fn room_is_made_of_the_oldest_acknowledged_run_and_no_more_than_needed() {
     for (epoch, name) in [(1, "b"), (2, "a"), (3, "c")] {
         let run = RunId::new(name).unwrap();
         let mut log = spool.create_run(&run).unwrap();
-        log.append(&frame(EVENT, identity(epoch, 0, 0), 1, 2000))
-            .unwrap();
-        log.append(&frame(kind::RUN_END, identity(epoch, 0, 1), 1, 5))
-            .unwrap();
+        log.append(&frame(EVENT, identity(epoch, 0, 0), 1, 2000)).unwrap();
+        log.append(&frame(kind::RUN_END, identity(epoch, 0, 1), 1, 5)).unwrap();
         log.sync().unwrap();
         if name != "c" {
-            spool
-                .ack(
-                    &run,
-                    &[StreamEnd {
-                        epoch,
-                        stream: 0,
-                        next: 2,
-                    }],
-                )
-                .unwrap();
+            spool.ack(&run, &[StreamEnd { epoch, stream: 0, next: 2 }]).unwrap();
         }
     }
     model.set_capacity(Some(RESERVE_BYTES + 8000));
@@ -283,10 +207,7 @@ fn room_is_made_of_the_oldest_acknowledged_run_and_no_more_than_needed() {
 fn readers_in_other_threads_see_each_frame_once_while_it_is_written_to_real_files() {
     let folder = tempfile::tempdir().unwrap();
     let disk = Arc::new(DiskStorage::open(folder.path()).unwrap());
-    let limits = Limits {
-        segment_bytes: 20_000,
-        ..Limits::default()
-    };
+    let limits = Limits { segment_bytes: 20_000, ..Limits::default() };
     let spool = Spool::open_within(disk, &random_id().unwrap(), limits).unwrap();
     spool.raise_epoch("boot").unwrap();
     let mut log = spool.create_run(&run_id()).unwrap();
@@ -321,8 +242,5 @@ fn readers_in_other_threads_see_each_frame_once_while_it_is_written_to_real_file
     let spool = Spool::open(disk, "fresh").unwrap();
     assert_ne!(spool.board_id(), "fresh");
     assert_eq!(spool.raise_epoch("boot").unwrap().epoch, 2);
-    assert_eq!(
-        numbers(&read_all(&spool, &run_id())),
-        (0..1000).collect::<Vec<_>>()
-    );
+    assert_eq!(numbers(&read_all(&spool, &run_id())), (0..1000).collect::<Vec<_>>());
 }

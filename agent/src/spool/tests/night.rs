@@ -82,17 +82,13 @@ impl Night {
             }
             Action::Fetch => self.fetch(),
             Action::Fault { after, fault } => {
-                self.model
-                    .fail_operation(self.model.operations() + after, fault);
+                self.model.fail_operation(self.model.operations() + after, fault);
             }
             Action::Fill { free_bytes } => {
                 self.model.set_capacity(None);
                 let used = u64::MAX - self.model.free_bytes().unwrap();
                 let files = self.model.files();
-                let bytes: u64 = files
-                    .iter()
-                    .map(|name| self.model.length(name).unwrap())
-                    .sum();
+                let bytes: u64 = files.iter().map(|name| self.model.length(name).unwrap()).sum();
                 self.model.set_capacity(Some(used + bytes + free_bytes));
             }
             Action::MakeSpace => self.model.set_capacity(None),
@@ -115,11 +111,7 @@ impl Night {
 
     fn append(&mut self, stream: u32, bytes: usize) {
         let next = self.next.entry(stream).or_insert(0);
-        let (kind, count) = if stream == 2 {
-            (kind::SAMPLE_BLOCK, 64)
-        } else {
-            (EVENT, 1)
-        };
+        let (kind, count) = if stream == 2 { (kind::SAMPLE_BLOCK, 64) } else { (EVENT, 1) };
         let bytes = frame(kind, identity(self.epoch, stream, *next), count, bytes);
         self.dropped.extend(self.log.append(&bytes).unwrap());
         self.appended.insert((self.epoch, stream, *next), bytes);
@@ -130,24 +122,15 @@ impl Night {
         let marks: Vec<StreamEnd> = self
             .watermarks
             .iter()
-            .map(|(&(epoch, stream), &next)| StreamEnd {
-                epoch,
-                stream,
-                next,
-            })
+            .map(|(&(epoch, stream), &next)| StreamEnd { epoch, stream, next })
             .collect();
         for item in read_from(&self.spool, &run_id(), &marks) {
             if let Item::Frame(got) = item {
-                let Identity {
-                    epoch,
-                    stream,
-                    sequence,
-                } = got.header.identity;
+                let Identity { epoch, stream, sequence } = got.header.identity;
                 let next = sequence + u64::from(got.header.count);
                 let before = self.watermarks.insert((epoch, stream), next);
                 assert!(before.unwrap_or(0) <= sequence, "out of order or twice");
-                self.host
-                    .insert((epoch, stream, sequence), got.bytes.to_vec());
+                self.host.insert((epoch, stream, sequence), got.bytes.to_vec());
             }
         }
     }
@@ -179,11 +162,7 @@ impl Night {
         for item in &items {
             match item {
                 Item::Frame(got) => {
-                    let Identity {
-                        epoch,
-                        stream,
-                        sequence,
-                    } = got.header.identity;
+                    let Identity { epoch, stream, sequence } = got.header.identity;
                     let written = self.appended.get(&(epoch, stream, sequence));
                     assert_eq!(written.map(Vec::as_slice), Some(&got.bytes[..]), "invented");
                     let before = last.insert((epoch, stream), sequence);
@@ -194,23 +173,13 @@ impl Night {
                 Item::Hole(gap) => assert!(!self.is_promised((gap.epoch, gap.stream, gap.from))),
             }
         }
-        for number in self
-            .appended
-            .keys()
-            .filter(|number| self.is_promised(**number))
-        {
-            assert!(
-                found.contains_key(number),
-                "{number:?} was promised, {items:?}"
-            );
+        for number in self.appended.keys().filter(|number| self.is_promised(**number)) {
+            assert!(found.contains_key(number), "{number:?} was promised, {items:?}");
         }
     }
 
     fn is_promised(&self, (epoch, stream, sequence): Number) -> bool {
-        let below = self
-            .promised
-            .get(&(epoch, stream))
-            .is_some_and(|next| sequence < *next);
+        let below = self.promised.get(&(epoch, stream)).is_some_and(|next| sequence < *next);
         let dropped = self.dropped.iter().any(|gap| {
             (gap.epoch, gap.stream) == (epoch, stream) && (gap.from..gap.to).contains(&sequence)
         });
@@ -229,11 +198,7 @@ impl Night {
                 assert_eq!(self.host.get(number), Some(bytes), "{number:?} never came");
             }
         }
-        assert!(
-            self.host
-                .iter()
-                .all(|(number, bytes)| self.appended.get(number) == Some(bytes))
-        );
+        assert!(self.host.iter().all(|(number, bytes)| self.appended.get(number) == Some(bytes)));
         self.model.cut_power(0);
         self.spool = open(&self.model);
         if !self.spool.recovered().is_empty() {

@@ -65,9 +65,7 @@ impl SimRail {
     /// Current, in amperes, at which the rail delivers `power`.
     #[must_use]
     pub fn current_for(&self, power: Watts) -> f64 {
-        let root = (self.open_v * self.open_v - 4.0 * self.source_ohm * power.0)
-            .max(0.0)
-            .sqrt();
+        let root = (self.open_v * self.open_v - 4.0 * self.source_ohm * power.0).max(0.0).sqrt();
         // The form without cancellation of I = (V₀ − root) / 2R.
         2.0 * power.0 / (self.open_v + root)
     }
@@ -167,10 +165,7 @@ struct Inner {
 
 impl core::fmt::Debug for Inner {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("Inner")
-            .field("kind", &self.kind)
-            .field("seed", &self.seed)
-            .finish()
+        f.debug_struct("Inner").field("kind", &self.kind).field("seed", &self.seed).finish()
     }
 }
 
@@ -215,27 +210,12 @@ impl SimBoard {
         let rails = rails_of(kind)
             .iter()
             .zip(waveforms.into_iter().chain(none))
-            .map(|(rail, waveform)| RailState {
-                rail: *rail,
-                waveform,
-            })
+            .map(|(rail, waveform)| RailState { rail: *rail, waveform })
             .collect();
         let chip = SimChip::new(kind, errors, origin);
-        let state = State {
-            chip,
-            rails,
-            faults: Vec::new(),
-            followed: None,
-        };
+        let state = State { chip, rails, faults: Vec::new(), followed: None };
         let address = Address7::new(ADDRESS).unwrap_or(Address7::LOWEST);
-        Self(Arc::new(Inner {
-            kind,
-            seed,
-            address,
-            origin,
-            clock,
-            state: Mutex::new(state),
-        }))
+        Self(Arc::new(Inner { kind, seed, address, origin, clock, state: Mutex::new(state) }))
     }
 
     /// A user of the board's bus.
@@ -295,10 +275,8 @@ impl SimBoard {
         let Some(RailState { rail, waveform }) = state.rails.get(rail) else {
             return Joules(0.0);
         };
-        let (start, end) = (
-            waveform.moments(self.since_origin(from)),
-            waveform.moments(self.since_origin(to)),
-        );
+        let (start, end) =
+            (waveform.moments(self.since_origin(from)), waveform.moments(self.since_origin(to)));
         let charge = end.charge - start.charge;
         let square = end.square - start.square;
         Joules(rail.open_v * charge - rail.source_ohm * square)
@@ -348,14 +326,7 @@ impl SimBoard {
              taken each 1 ms and held; rail power P = idle + span * u, V = V0 - R * I",
         );
         for rail in self.rails() {
-            let SimRail {
-                name,
-                idle_w,
-                span_w,
-                open_v,
-                source_ohm,
-                ..
-            } = rail;
+            let SimRail { name, idle_w, span_w, open_v, source_ohm, .. } = rail;
             text.push_str(&format!(
                 "; {name}: idle {idle_w} W, span {span_w} W, V0 {open_v} V, R {source_ohm} ohm"
             ));
@@ -382,9 +353,8 @@ impl SimBoard {
             }
             !due && fault.to > now
         });
-        let active = faults
-            .iter()
-            .find(|fault| fault.from <= now && fault.kind != FaultKind::Reset);
+        let active =
+            faults.iter().find(|fault| fault.from <= now && fault.kind != FaultKind::Reset);
         active.map(|fault| fault.kind)
     }
 

@@ -175,10 +175,7 @@ impl SimChip {
     }
 
     fn register(&self, register: u8) -> u16 {
-        self.registers
-            .get(usize::from(register))
-            .copied()
-            .unwrap_or(0)
+        self.registers.get(usize::from(register)).copied().unwrap_or(0)
     }
 
     fn slot_of(&self, register: u8) -> Option<(usize, Slot)> {
@@ -219,23 +216,13 @@ impl SimChip {
                     let register = 2 * channel + u8::try_from(bit).unwrap_or(1);
                     let channel = usize::from(channel);
                     if let Some(place) = next.next() {
-                        *place = Some(Slot {
-                            register,
-                            channel,
-                            quantity,
-                            start_ns,
-                            length_ns,
-                        });
+                        *place = Some(Slot { register, channel, quantity, start_ns, length_ns });
                     }
                     start_ns += length_ns;
                 }
             }
         }
-        self.pass_ns = if start_ns > 0.0 {
-            start_ns
-        } else {
-            f64::INFINITY
-        };
+        self.pass_ns = if start_ns > 0.0 { start_ns } else { f64::INFINITY };
     }
 
     /// How many passes one result takes: the INA226 averages blocks, the
@@ -247,18 +234,12 @@ impl SimChip {
         }
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of conversions and ns stay below 2^53"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "counts of conversions and ns stay below 2^53")]
     fn cycle_ns(&self) -> f64 {
         self.pass_ns * self.passes() as f64
     }
 
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of conversions and ns stay below 2^53"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "counts of conversions and ns stay below 2^53")]
     fn elapsed_ns(&self, at: BoardTime) -> f64 {
         (at - self.started).0 as f64
     }
@@ -290,10 +271,7 @@ impl SimChip {
         let mut filter = self.filters[index];
         let oldest = finished.saturating_sub(FILTER_MEMORY * self.average);
         if filter.count < oldest {
-            filter = Filter {
-                count: oldest,
-                code: self.conversion(slot, oldest, rails),
-            };
+            filter = Filter { count: oldest, code: self.conversion(slot, oldest, rails) };
         }
         while filter.count < finished {
             let sample = self.conversion(slot, filter.count, rails);
@@ -312,18 +290,14 @@ impl SimChip {
     #[expect(clippy::cast_precision_loss, reason = "AVG is at most 1,024")]
     fn block(&self, slot: Slot, result: u64, rails: &[RailState]) -> f64 {
         let first = result * self.average;
-        let sum: f64 = (first..first + self.average)
-            .map(|pass| self.conversion(slot, pass, rails))
-            .sum();
+        let sum: f64 =
+            (first..first + self.average).map(|pass| self.conversion(slot, pass, rails)).sum();
         sum / self.average as f64
     }
 
     /// One conversion before rounding, in LSB: the window's mean with the
     /// channel's errors and noise.
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "counts of conversions and ns stay below 2^53"
-    )]
+    #[expect(clippy::cast_precision_loss, reason = "counts of conversions and ns stay below 2^53")]
     fn conversion(&self, slot: Slot, pass: u64, rails: &[RailState]) -> f64 {
         let Some(RailState { rail, waveform }) = rails.get(slot.channel) else {
             return 0.0;
@@ -331,12 +305,7 @@ impl SimChip {
         let base_ns = (self.started - self.origin).0 as f64;
         let from_s = (base_ns + pass as f64 * self.pass_ns + slot.start_ns) * 1e-9;
         let current_a = waveform.mean(from_s, from_s + slot.length_ns * 1e-9);
-        let errors = self
-            .errors
-            .channels
-            .get(slot.channel)
-            .copied()
-            .unwrap_or_default();
+        let errors = self.errors.channels.get(slot.channel).copied().unwrap_or_default();
         let (lsb, noise_lsb) = self.steps(slot.quantity);
         let volts = match slot.quantity {
             Quantity::Shunt => {
@@ -397,11 +366,7 @@ const fn write_mask(kind: ChipKind, register: u8) -> u16 {
 }
 
 /// The whole part of a count that is not negative.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "casts saturate at 0"
-)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate at 0")]
 const fn whole(count: f64) -> u64 {
     count as u64
 }

@@ -112,10 +112,7 @@ mod tests {
             .sum();
         let spread = (squares / 4_000.0).sqrt();
         let expected = limits.shunt_offset_v / 3.0_f64.sqrt();
-        assert!(
-            (spread / expected - 1.0).abs() < 0.05,
-            "{spread} against {expected}"
-        );
+        assert!((spread / expected - 1.0).abs() < 0.05, "{spread} against {expected}");
     }
 
     #[test]

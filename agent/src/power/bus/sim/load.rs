@@ -35,10 +35,7 @@ impl LoadMeter {
         let thread = std::thread::Builder::new()
             .name("load-meter".to_owned())
             .spawn(move || follow(&board, &stopped))?;
-        Ok(Self {
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { stop, thread: Some(thread) })
     }
 }
 
@@ -78,12 +75,7 @@ struct Meter {
 
 impl Meter {
     fn new(cores: u32) -> Self {
-        Self {
-            cores,
-            pid: None,
-            clock: None,
-            readings: VecDeque::with_capacity(READINGS),
-        }
+        Self { cores, pid: None, clock: None, readings: VecDeque::with_capacity(READINGS) }
     }
 
     /// Share of all cores that process `pid` used over the last readings; 0

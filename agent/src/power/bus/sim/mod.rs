@@ -56,33 +56,22 @@ impl I2cBus for SimBus {
         messages: &mut [Message<'_>],
     ) -> Result<(), BusError> {
         if messages.len() > MESSAGES_MAX {
-            return Err(BusError::TooManyMessages {
-                count: messages.len(),
-            });
+            return Err(BusError::TooManyMessages { count: messages.len() });
         }
         let start = self.board.clock().now();
         let fault = self.board.fault_at(start);
         if fault == Some(FaultKind::Stuck) {
             self.board.clock().sleep_until(start + STUCK_TIMEOUT);
-            return Err(BusError::Failed {
-                address: address.get(),
-                errno: ETIMEDOUT,
-            });
+            return Err(BusError::Failed { address: address.get(), errno: ETIMEDOUT });
         }
         if fault == Some(FaultKind::Nack) || address != self.board.address() {
-            self.board
-                .clock()
-                .sleep_until(self.after(start, ADDRESS_BITS + STOP_BITS));
-            return Err(BusError::NoAnswer {
-                address: address.get(),
-            });
+            self.board.clock().sleep_until(self.after(start, ADDRESS_BITS + STOP_BITS));
+            return Err(BusError::NoAnswer { address: address.get() });
         }
         let bits: u64 = messages.iter().map(message_bits).sum();
         // Wait for the stop first: then every latch lies in the past, where
         // the load's waveform no longer changes.
-        self.board
-            .clock()
-            .sleep_until(self.after(start, bits + STOP_BITS));
+        self.board.clock().sleep_until(self.after(start, bits + STOP_BITS));
         self.board.with_chip(|chip, rails| {
             let mut at = 0;
             for message in messages {

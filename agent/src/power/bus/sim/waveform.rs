@@ -68,17 +68,10 @@ impl Waveform {
     #[must_use]
     pub fn moments(&self, time_s: f64) -> Moments {
         match *self {
-            Self::Constant { current_a } => Moments {
-                charge: current_a * time_s,
-                square: current_a * current_a * time_s,
-            },
-            Self::Bursts {
-                idle_a,
-                burst_a,
-                period_s,
-                burst_s,
-                first_s,
-            } => {
+            Self::Constant { current_a } => {
+                Moments { charge: current_a * time_s, square: current_a * current_a * time_s }
+            }
+            Self::Bursts { idle_a, burst_a, period_s, burst_s, first_s } => {
                 let running_s = (time_s - first_s).max(0.0);
                 let bursts = (running_s / period_s).floor();
                 let on_s = bursts * burst_s + (running_s - bursts * period_s).min(burst_s);
@@ -88,12 +81,7 @@ impl Waveform {
                     square: idle_a * idle_a * off_s + burst_a * burst_a * on_s,
                 }
             }
-            Self::Sine {
-                mean_a,
-                amplitude_a,
-                frequency_hz,
-                phase_rad,
-            } => {
+            Self::Sine { mean_a, amplitude_a, frequency_hz, phase_rad } => {
                 let angular = core::f64::consts::TAU * frequency_hz;
                 let phase = angular * time_s + phase_rad;
                 // ∫ sin and ∫ sin² from 0 to t.
@@ -146,15 +134,8 @@ impl Steps {
     /// A current of `current_a` from the origin on.
     #[must_use]
     pub fn starting_with(current_a: f64) -> Self {
-        let first = Step {
-            start_s: 0.0,
-            current_a,
-            before: Moments::default(),
-        };
-        Self {
-            steps: VecDeque::from([first]),
-            thinned: VecDeque::new(),
-        }
+        let first = Step { start_s: 0.0, current_a, before: Moments::default() };
+        Self { steps: VecDeque::from([first]), thinned: VecDeque::new() }
     }
 
     /// Lets the current be `current_a` from `time_s` on; times before the last
@@ -165,28 +146,17 @@ impl Steps {
         };
         let start_s = time_s.max(last.start_s);
         let before = last.moments(start_s);
-        self.steps.push_back(Step {
-            start_s,
-            current_a,
-            before,
-        });
+        self.steps.push_back(Step { start_s, current_a, before });
         self.thin(start_s - EXACT_S);
     }
 
     fn thin(&mut self, until_s: f64) {
         // A step may go once its successor covers the whole exact past.
-        while self
-            .steps
-            .get(1)
-            .is_some_and(|second| second.start_s <= until_s)
-        {
+        while self.steps.get(1).is_some_and(|second| second.start_s <= until_s) {
             let Some(old) = self.steps.pop_front() else {
                 return;
             };
-            let since = self
-                .thinned
-                .back()
-                .map_or(f64::INFINITY, |last| old.start_s - last.0);
+            let since = self.thinned.back().map_or(f64::INFINITY, |last| old.start_s - last.0);
             if since >= CHECKPOINT_S {
                 self.thinned.push_back((old.start_s, old.before));
             }
@@ -202,10 +172,7 @@ impl Steps {
             return step.moments(time_s);
         }
         let later = self.thinned.partition_point(|point| point.0 <= time_s);
-        let before = later
-            .checked_sub(1)
-            .and_then(|index| self.thinned.get(index))
-            .copied();
+        let before = later.checked_sub(1).and_then(|index| self.thinned.get(index)).copied();
         let after = self.thinned.get(later).copied();
         let after = after.or_else(|| self.steps.front().map(|step| (step.start_s, step.before)));
         let (Some(before), Some(after)) = (before, after) else {
@@ -234,24 +201,14 @@ mod tests {
             square += current * current * width;
         }
         let exact = waveform.moments(to_s);
-        assert!(
-            (exact.charge / charge - 1.0).abs() < 1e-4,
-            "{exact:?} against {charge}"
-        );
-        assert!(
-            (exact.square / square - 1.0).abs() < 1e-4,
-            "{exact:?} against {square}"
-        );
+        assert!((exact.charge / charge - 1.0).abs() < 1e-4, "{exact:?} against {charge}");
+        assert!((exact.square / square - 1.0).abs() < 1e-4, "{exact:?} against {square}");
     }
 
     #[test]
     fn the_moments_of_a_sine_are_those_of_its_riemann_sum() {
-        let sine = Waveform::Sine {
-            mean_a: 2.0,
-            amplitude_a: 1.5,
-            frequency_hz: 3.7,
-            phase_rad: 0.4,
-        };
+        let sine =
+            Waveform::Sine { mean_a: 2.0, amplitude_a: 1.5, frequency_hz: 3.7, phase_rad: 0.4 };
         let angular = core::f64::consts::TAU * 3.7;
         sum_of(&sine, |t| 2.0 + 1.5 * (angular * t + 0.4).sin(), 1.3);
     }

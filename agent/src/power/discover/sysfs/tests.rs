@@ -26,31 +26,21 @@ impl Tree {
     fn bound(&self, driver: &str, name: &str) -> String {
         let real = format!("devices/platform/c240000.i2c/i2c-1/{name}");
         self.file(&format!("{real}/name"), driver);
-        for place in [
-            format!("bus/i2c/drivers/{driver}"),
-            "bus/i2c/devices".to_owned(),
-        ] {
+        for place in [format!("bus/i2c/drivers/{driver}"), "bus/i2c/devices".to_owned()] {
             fs::create_dir_all(self.root().join(&place)).unwrap();
             let up = "../".repeat(place.split('/').count());
             let link = self.root().join(&place).join(name);
             symlink(format!("{up}{real}"), link).unwrap();
         }
         let driver_link = self.root().join(&real).join("driver");
-        symlink(
-            format!("../../../../../bus/i2c/drivers/{driver}"),
-            driver_link,
-        )
-        .unwrap();
+        symlink(format!("../../../../../bus/i2c/drivers/{driver}"), driver_link).unwrap();
         real
     }
 }
 
 fn orin(tree: &Tree) {
     let chip = tree.bound("ina3221", "1-0040");
-    tree.file(
-        "class/i2c-adapter/i2c-1/of_node/clock-frequency",
-        400_000_u32.to_be_bytes(),
-    );
+    tree.file("class/i2c-adapter/i2c-1/of_node/clock-frequency", 400_000_u32.to_be_bytes());
     for (channel, label) in [(1, "VDD_IN\n"), (2, "NC\n"), (3, "VDD_SOC\n")] {
         let hwmon = format!("{chip}/hwmon/hwmon3");
         tree.file(&format!("{hwmon}/in{channel}_label"), label);
@@ -58,10 +48,7 @@ fn orin(tree: &Tree) {
         tree.file(&format!("{hwmon}/curr{channel}_input"), "816\n");
         tree.file(&format!("{hwmon}/shunt{channel}_resistor"), "5000\n");
     }
-    tree.file(
-        &format!("{chip}/hwmon/hwmon3/in7_label"),
-        "sum of shunt voltages\n",
-    );
+    tree.file(&format!("{chip}/hwmon/hwmon3/in7_label"), "sum of shunt voltages\n");
     tree.file(&format!("{chip}/hwmon/hwmon3/update_interval"), "7\n");
 }
 
@@ -79,19 +66,9 @@ fn an_orin_has_two_rails_and_says_why_not_four() {
         rails,
         [
             ("VDD_IN", RailRole::Total, Some(0.005), None),
-            (
-                "NC",
-                RailRole::Part,
-                Some(0.005),
-                Some(SkipReason::NotConnected)
-            ),
+            ("NC", RailRole::Part, Some(0.005), Some(SkipReason::NotConnected)),
             ("VDD_SOC", RailRole::Part, Some(0.005), None),
-            (
-                "sum of shunt voltages",
-                RailRole::Part,
-                None,
-                Some(SkipReason::Derived)
-            ),
+            ("sum of shunt voltages", RailRole::Part, None, Some(SkipReason::Derived)),
         ]
     );
     assert!((found.rails[0].limit_hz.unwrap() - 1e3 / 7.0).abs() < 1e-9);
@@ -105,10 +82,7 @@ fn a_chip_of_a_kernel_driver_is_not_ours_and_samples_its_connected_channels() {
     let found = find(tree.root());
     let chip = &found.chips[0];
     assert_eq!(chip.chip.ownership(), Ownership::KernelDriver);
-    assert_eq!(
-        (chip.chip.channels(), chip.bus_clock_hz),
-        (&[1, 3][..], Some(400_000))
-    );
+    assert_eq!((chip.chip.channels(), chip.bus_clock_hz), (&[1, 3][..], Some(400_000)));
     assert_eq!(chip.share, BusShare::Whole);
     tree.bound("tmp102", "1-0048");
     assert_eq!(find(tree.root()).chips[0].share, BusShare::Half);
@@ -127,10 +101,7 @@ fn an_ina226_has_its_shunt_from_hwmon_and_an_ina219_is_listed_alone() {
     }
     let found = find(tree.root());
     let names: Vec<&str> = found.rails.iter().map(|rail| rail.name.as_str()).collect();
-    assert_eq!(
-        names,
-        ["ina226 2-0041 channel 1", "ina219 2-0044 channel 1"]
-    );
+    assert_eq!(names, ["ina226 2-0041 channel 1", "ina219 2-0044 channel 1"]);
     assert_eq!(found.chips.len(), 1);
     assert!((found.chips[0].rails[0].shunt_ohm - 0.01).abs() < 1e-12);
 }
@@ -141,11 +112,7 @@ fn an_empty_tree_has_no_rail_and_tells_where_it_looked() {
     let found = find(tree.root());
     assert!(found.rails.is_empty() && found.chips.is_empty());
     assert_eq!(found.looked_for.len(), 3);
-    assert!(
-        found.looked_for[0]
-            .path
-            .ends_with("bus/i2c/drivers/ina3221")
-    );
+    assert!(found.looked_for[0].path.ends_with("bus/i2c/drivers/ina3221"));
 }
 
 #[test]
@@ -156,10 +123,7 @@ fn a_channel_without_a_file_for_its_current_cannot_be_read() {
     tree.file(&format!("{chip}/hwmon/hwmon0/in1_input"), "1100\n");
     let found = find(tree.root());
     assert_eq!(found.rails[0].skipped, Some(SkipReason::Unreadable));
-    assert_eq!(
-        skip_reason(&io::Error::from_raw_os_error(61)),
-        SkipReason::NotConnected
-    );
+    assert_eq!(skip_reason(&io::Error::from_raw_os_error(61)), SkipReason::NotConnected);
 }
 
 #[test]
@@ -173,12 +137,8 @@ fn a_given_chip_is_ours_unless_a_driver_holds_it() {
         shunt_ohm: 0.1,
         shunt_tolerance: 0.01,
     };
-    let mut wanted = GivenChip {
-        kind: ChipKind::Ina3221,
-        bus: 1,
-        address: 0x40,
-        rails: vec![rail],
-    };
+    let mut wanted =
+        GivenChip { kind: ChipKind::Ina3221, bus: 1, address: 0x40, rails: vec![rail] };
     let ownership = |chip: &GivenChip| given(tree.root(), chip).unwrap().chip.ownership();
     assert_eq!(ownership(&wanted), Ownership::KernelDriver);
     wanted.address = 0x42;
