@@ -48,7 +48,8 @@ fn failure(args: &InferArgs, error: &InferError) -> Failure {
         InferError::Engine(
             EngineError::Graph(_)
             | EngineError::Tf32OnCpu
-            | EngineError::PrecisionNotOffered { .. },
+            | EngineError::PrecisionNotOffered { .. }
+            | EngineError::BatchTooLarge { .. },
         ) => (2, "choose another --size, --precision or --device"),
         InferError::Engine(_) => (1, ""),
         _ => (1, "see to the file, or choose another"),

@@ -247,7 +247,7 @@ fn options(job: &Job, batch: usize, size: usize) -> Result<Options, FailureCause
         AskedPrecision::F16 => Precision::F16,
         AskedPrecision::Bf16 => Precision::Bf16,
     };
-    Ok(Options { batch, size, processor, precision, fold: job.fold, fused: job.fold })
+    Ok(Options { batch, size, processor, precision, fold: job.fold, fused: true })
 }
 
 fn layers(executor: &CandleExecutor, batch: u32) -> Vec<LayerDescription> {

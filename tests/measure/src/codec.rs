@@ -46,35 +46,18 @@ pub(crate) fn run(name_prefix: &str, from: u64, now_ns: fn() -> u64, emit: &mut 
         let mut figure = |measure, value, unit, limit: Option<f64>| {
             if wanted(measure) {
                 let limit_is = limit.map(|_| "order-1 entropy");
-                emit(Figure {
-                    measure,
-                    case: name.to_owned(),
-                    value,
-                    unit,
-                    limit,
-                    limit_is,
-                });
+                emit(Figure { measure, case: name.to_owned(), value, unit, limit, limit_is });
             }
         };
         if wanted(BITS_PER_ROW) {
             let entropy = order_one_entropy_bits(&rows);
-            figure(
-                BITS_PER_ROW,
-                payloads.bits_per_row(&blocks),
-                "bit",
-                Some(entropy),
-            );
+            figure(BITS_PER_ROW, payloads.bits_per_row(&blocks), "bit", Some(entropy));
         }
         if wanted(ENCODE) {
             figure(ENCODE, encode_mrows_per_s(&blocks, now_ns), "Mrow/s", None);
         }
         if wanted(DECODE) {
-            figure(
-                DECODE,
-                payloads.decode_mrows_per_s(&blocks, now_ns),
-                "Mrow/s",
-                None,
-            );
+            figure(DECODE, payloads.decode_mrows_per_s(&blocks, now_ns), "Mrow/s", None);
         }
     }
 }
@@ -83,9 +66,7 @@ pub(crate) fn run(name_prefix: &str, from: u64, now_ns: fn() -> u64, emit: &mut 
 fn blocks(rows: &[Row], rows_a_block: usize) -> Vec<SampleBlock> {
     let block = |rows: &[Row]| {
         let mut block = SampleBlock::with_capacity(REGISTERS, rows_a_block);
-        let pushed = rows
-            .iter()
-            .try_for_each(|row| block.push(row.time_ticks, 0, &row.codes));
+        let pushed = rows.iter().try_for_each(|row| block.push(row.time_ticks, 0, &row.codes));
         assert!(pushed.is_ok(), "a block has room for its rows");
         block
     };
@@ -108,10 +89,7 @@ impl Payloads {
             let start = bytes.len();
             encode(block, BlockCodec::Rice, &mut bytes);
             let decoded = decode(&bytes[start..], BlockCodec::Rice, block.len(), &mut back);
-            assert!(
-                decoded.is_ok() && back == *block,
-                "a block comes back as it was"
-            );
+            assert!(decoded.is_ok() && back == *block, "a block comes back as it was");
             lengths.push(bytes.len() - start);
         }
         Self { bytes, lengths }
@@ -139,9 +117,7 @@ fn encode_mrows_per_s(blocks: &[SampleBlock], now_ns: fn() -> u64) -> f64 {
     let mut bytes = Vec::new();
     fastest_mrows_per_s(blocks, now_ns, || {
         bytes.clear();
-        blocks
-            .iter()
-            .for_each(|block| encode(block, BlockCodec::Rice, &mut bytes));
+        blocks.iter().for_each(|block| encode(block, BlockCodec::Rice, &mut bytes));
     })
 }
 

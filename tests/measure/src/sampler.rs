@@ -25,10 +25,8 @@ const SWEEPS: &str = "sampler.sweeps";
 const ALLOCATIONS: &str = "sampler.allocations";
 
 /// The cases: name and chip; 400 kHz and the profile `fast`.
-const CASES: [(&str, ChipKind); 2] = [
-    ("ina3221/400k/fast", ChipKind::Ina3221),
-    ("ina226/400k/fast", ChipKind::Ina226),
-];
+const CASES: [(&str, ChipKind); 2] =
+    [("ina3221/400k/fast", ChipKind::Ina3221), ("ina226/400k/fast", ChipKind::Ina226)];
 /// Virtual time of a measurement, and the time before it in which the
 /// schedule finds the chip's cycle.
 const MEASURED: Nanos = Nanos::from_secs(60);
@@ -77,17 +75,9 @@ struct Bench {
 impl Bench {
     fn new(kind: ChipKind, seed: u64) -> Result<Self, ChipError> {
         let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
-        let errors = ChipErrors {
-            noise_seed: seed,
-            ..ChipErrors::default()
-        }
-        .with_noise(1.5, 0.5);
-        let current = Waveform::Sine {
-            mean_a: 1.5,
-            amplitude_a: 1.0,
-            frequency_hz: 37.0,
-            phase_rad: 0.0,
-        };
+        let errors = ChipErrors { noise_seed: seed, ..ChipErrors::default() }.with_noise(1.5, 0.5);
+        let current =
+            Waveform::Sine { mean_a: 1.5, amplitude_a: 1.0, frequency_hz: 37.0, phase_rad: 0.0 };
         let clock_of_all = || Arc::clone(&clock) as Arc<dyn Clock>;
         let board = SimBoard::scripted(kind, seed, errors, vec![current; 3], clock_of_all());
         let (producer, sweeps) = ring(64);
@@ -101,11 +91,7 @@ impl Bench {
             ring: producer,
             lane: 0,
         })?;
-        Ok(Self {
-            clock,
-            core,
-            sweeps,
-        })
+        Ok(Self { clock, core, sweeps })
     }
 
     fn step(&mut self) {
@@ -156,11 +142,8 @@ mod tests {
         for figure in figures {
             let limit = figure.limit.unwrap();
             let ratio = figure.value / limit;
-            let reached = if limit > 0.0 {
-                (0.97..=1.001).contains(&ratio)
-            } else {
-                figure.value == 0.0
-            };
+            let reached =
+                if limit > 0.0 { (0.97..=1.001).contains(&ratio) } else { figure.value == 0.0 };
             assert!(reached, "{figure:?}");
         }
     }

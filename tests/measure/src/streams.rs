@@ -174,11 +174,7 @@ impl Stream {
         let at_us = (time_ticks - START_US) as f64;
         self.advance((at_us - self.at_us).max(0.0));
         self.at_us = at_us;
-        Row {
-            time_ticks,
-            jitter_ticks,
-            codes: self.registers(),
-        }
+        Row { time_ticks, jitter_ticks, codes: self.registers() }
     }
 
     /// Lets the load run on; within one layer the response is solved exactly.
@@ -189,10 +185,7 @@ impl Stream {
             }
             let step = us.min(self.left_us);
             let kept = (-step / RESPONSE_US).exp();
-            let goal = self
-                .layers
-                .get(self.layer)
-                .map_or([0.0; RAILS], |layer| layer.level);
+            let goal = self.layers.get(self.layer).map_or([0.0; RAILS], |layer| layer.level);
             for (current, goal) in self.current.iter_mut().zip(goal) {
                 *current = goal + (*current - goal) * kept;
             }
@@ -202,11 +195,7 @@ impl Stream {
     }
 
     fn next_layer(&mut self) {
-        self.layer = if self.layer >= LAYERS {
-            0
-        } else {
-            self.layer + 1
-        };
+        self.layer = if self.layer >= LAYERS { 0 } else { self.layer + 1 };
         self.left_us = match self.layers.get(self.layer) {
             Some(layer) => (layer.us * (1.0 + LAYER_US_REPEAT * self.random.normal())).max(1.0),
             None => self.random.exponential() * IDLE_US_MEAN,
@@ -261,14 +250,9 @@ impl Layer {
 pub(crate) fn order_one_entropy_bits(rows: &[Row]) -> f64 {
     let mut bits = entropy_bits(rows.iter().map(|row| row.jitter_ticks).collect());
     for register in 0..REGISTERS {
-        let differences: Vec<i32> = rows
-            .windows(2)
-            .map(|pair| pair[1].codes[register] - pair[0].codes[register])
-            .collect();
-        let joint = differences
-            .windows(2)
-            .map(|pair| key(pair[0]) << 32 | key(pair[1]))
-            .collect();
+        let differences: Vec<i32> =
+            rows.windows(2).map(|pair| pair[1].codes[register] - pair[0].codes[register]).collect();
+        let joint = differences.windows(2).map(|pair| key(pair[0]) << 32 | key(pair[1])).collect();
         let before = differences.iter().rev().skip(1).map(|&d| key(d)).collect();
         bits += entropy_bits(joint) - entropy_bits(before);
     }
@@ -284,10 +268,7 @@ fn entropy_bits(mut symbols: Vec<u64>) -> f64 {
     symbols.sort_unstable();
     let total = symbols.len() as f64;
     let part = |run: &[u64]| run.len() as f64 / total;
-    symbols
-        .chunk_by(|a, b| a == b)
-        .map(|run| -part(run) * part(run).log2())
-        .sum()
+    symbols.chunk_by(|a, b| a == b).map(|run| -part(run) * part(run).log2()).sum()
 }
 
 /// Steele, Lea and Flood, "Fast splittable pseudorandom number generators" (2014).
