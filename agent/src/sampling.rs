@@ -144,7 +144,7 @@ impl Sampling {
             let lane = LANE_CHIPS + u8::try_from(index).unwrap_or(u8::MAX - LANE_CHIPS);
             let (producer, consumer) = ring(RING_SWEEPS);
             let core = SamplerCore::configured(SamplerParts {
-                chip: chip.chip.clone(),
+                chip: chip.chip,
                 bus,
                 bus_number: chip.bus,
                 bus_clock_hz: chip.bus_clock_hz,
@@ -173,8 +173,11 @@ impl Sampling {
     }
 }
 
+/// A chip with its rails, and the bus it is read over.
+type ChipOnBus = (ChipRails, Box<dyn I2cBus>);
+
 /// The chips of a source, each with a bus of its own.
-fn chips_of(source: &PowerSource) -> Result<Vec<(ChipRails, Box<dyn I2cBus>)>, SamplingError> {
+fn chips_of(source: &PowerSource) -> Result<Vec<ChipOnBus>, SamplingError> {
     match source {
         PowerSource::Simulated { board, .. } => {
             let bus: Box<dyn I2cBus> = Box::new(board.bus());

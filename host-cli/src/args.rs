@@ -19,6 +19,7 @@ pub struct Cli {
 
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "one value, made once")]
 pub enum HostCommand {
     /// Measure networks on a board and write a report
     Run(RunArgs),

@@ -292,6 +292,6 @@ impl Client {
     }
 
     fn said(&self) -> String {
-        self.link.carrier.as_ref().map(|carrier| carrier.said()).unwrap_or_default()
+        self.link.carrier.as_ref().map(connect::Carrier::said).unwrap_or_default()
     }
 }

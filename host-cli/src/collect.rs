@@ -88,6 +88,7 @@ struct Batch {
     due: Instant,
 }
 
+#[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
 enum Step {
     Event(Result<Event, ClientError>),
     Commit,

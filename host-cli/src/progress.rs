@@ -154,7 +154,7 @@ impl Observer for Progress {
     fn away(&mut self, error: &ClientError) {
         match self.manner {
             Manner::Line => {
-                self.show(&format!("link down, the board goes on; asking again: {error}"))
+                self.show(&format!("link down, the board goes on; asking again: {error}"));
             }
             Manner::Json => self.event(&json!({"event": "away", "error": error.to_string()})),
             Manner::Quiet => {}

@@ -466,7 +466,7 @@ fn axis<T: PartialEq + core::fmt::Display>(
     Ok(())
 }
 
-fn within<T: PartialOrd + core::fmt::Display>(
+fn within<T: PartialOrd + core::fmt::Display + Copy>(
     key: &'static str,
     value: T,
     low: T,

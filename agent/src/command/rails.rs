@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
+use wattline_protocol::record::SkipReason;
 
 use super::{Failure, line};
 use crate::args::RailsArgs;
@@ -56,7 +57,7 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
 fn measured_rate_hz(chip: &ChipRails) -> Option<f64> {
     let (producer, _reader) = ring(RING_SWEEPS);
     let mut core = SamplerCore::configured(SamplerParts {
-        chip: chip.chip.clone(),
+        chip: chip.chip,
         bus: Box::new(LinuxBus::open(chip.bus).ok()?),
         bus_number: chip.bus,
         bus_clock_hz: chip.bus_clock_hz,
@@ -80,7 +81,7 @@ fn as_json(rail: &DetectedRail) -> String {
         "role": rail.role.name(),
         "rate_hz": rail.rate_hz,
         "limit_hz": rail.limit_hz,
-        "skipped": rail.skipped.map(|reason| reason.name()),
+        "skipped": rail.skipped.map(SkipReason::name),
     })
     .to_string()
 }

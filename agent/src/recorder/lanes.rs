@@ -160,7 +160,7 @@ mod tests {
     use crate::power::ring::ring;
 
     fn sweep(end_us: u64, status: u32) -> Sweep {
-        let mut codes = [0; wattline_protocol::block::COLUMNS_MAX];
+        let mut codes = [0; block::COLUMNS_MAX];
         codes[0] = 7;
         let mut sweep = Sweep { end: BoardTime(end_us * 1_000), status, ..Sweep::default() };
         sweep.columns = 2;

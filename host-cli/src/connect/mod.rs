@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use crate::board::BoardAddress;
 
 pub use here::{AgentPlace, agent_program};
+pub use ssh::Carrier;
 
 /// Half of a stream that is read.
 pub type Incoming = Box<dyn AsyncRead + Unpin + Send>;
@@ -29,7 +30,7 @@ pub struct Link {
     /// What it is told.
     pub outgoing: Outgoing,
     /// The `ssh` that carries it, where one does; killed with the link.
-    pub carrier: Option<ssh::Carrier>,
+    pub carrier: Option<Carrier>,
 }
 
 /// Why there is no stream to a board.

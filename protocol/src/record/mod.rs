@@ -75,6 +75,7 @@ macro_rules! records {
 
         /// Any structured record.
         #[derive(Debug, Clone, PartialEq)]
+        #[expect(clippy::large_enum_variant, reason = "records are few and pass by quickly")]
         pub enum Record {
             $($(#[$doc])* $variant($variant),)*
             /// A kind of a later version, kept as it came.

@@ -49,6 +49,7 @@ pub enum Event {
 
 /// What has to be done.
 #[derive(Debug, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "a few at a time, performed at once")]
 pub enum Effect {
     /// Record this.
     Record(Record),
@@ -342,7 +343,7 @@ impl Campaign {
         match phase {
             Phase::Settling { .. } => self.finish(now),
             Phase::Baseline { token, .. } => {
-                let mut effects = vec![abandoned(&token, FailureCause::Stopped)];
+                let mut effects = vec![abandoned(token, FailureCause::Stopped)];
                 effects.extend(self.finish(now));
                 effects
             }
@@ -370,7 +371,8 @@ impl Campaign {
         cause: FailureCause,
         now: BoardTime,
     ) -> Vec<Effect> {
-        let mut effects: Vec<Effect> = token.iter().map(|token| abandoned(token, cause)).collect();
+        let mut effects: Vec<Effect> =
+            token.into_iter().map(|token| abandoned(token, cause)).collect();
         effects.push(Effect::KillRunner);
         let outcome = TrialOutcome::Failed(cause);
         self.phase = Phase::Ending { warm_up, outcome, until: now + RUNNER_GRACE };
@@ -385,7 +387,8 @@ impl Campaign {
         cause: FailureCause,
         now: BoardTime,
     ) -> Vec<Effect> {
-        let mut effects: Vec<Effect> = token.iter().map(|token| abandoned(token, cause)).collect();
+        let mut effects: Vec<Effect> =
+            token.into_iter().map(|token| abandoned(token, cause)).collect();
         effects.extend(self.close_trial(warm_up, TrialOutcome::Failed(cause), 0, now));
         effects
     }
@@ -500,8 +503,9 @@ impl Campaign {
     }
 }
 
-fn abandoned(token: &WindowToken, cause: FailureCause) -> Effect {
-    Effect::Record(WindowAbandon { window: token.window, cause }.into())
+/// Consumes the window: it is over without a close.
+fn abandoned(WindowToken { window, .. }: WindowToken, cause: FailureCause) -> Effect {
+    Effect::Record(WindowAbandon { window, cause }.into())
 }
 
 #[cfg(test)]
