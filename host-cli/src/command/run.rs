@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::campaign_spec::{CampaignFile, CampaignSpec, Mode, SpecError};
-use wattline_protocol::command::{Command, Reply};
+use wattline_protocol::command::{Command, Hello, Reply, Side};
 use wattline_protocol::record::RunId;
 
 use super::report::{self, Made};
@@ -29,9 +29,10 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let address = board(args.on.as_deref(), None)?;
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
-    let id = run_id(&address)?;
+    let client = Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
+    let id = run_id(&address, client.hello())?;
     let folder = RunFolder::create(args.out.as_deref(), &id)?;
-    let begun = begin(&args, &address, &campaign, &id, &folder).await;
+    let begun = begin(&args, client, &address, &campaign, &id, &folder).await;
     let (client, mut store, simulated) = begun.inspect_err(|_| discard(&folder))?;
     if args.detach {
         client.close().await;
@@ -120,8 +121,12 @@ fn read_campaign(path: &Path) -> Result<String, Failure> {
 }
 
 /// Second, board and a tail that tells two runs of one second apart.
-fn run_id(address: &BoardAddress) -> Result<RunId, Failure> {
-    let base = format!("{}-{}", clock::compact_utc(clock::unix_ns()), address.short_name());
+fn run_id(address: &BoardAddress, hello: &Hello) -> Result<RunId, Failure> {
+    let board = match hello.side {
+        Side::Agent { simulated: Some(_), .. } => "simulated".to_owned(),
+        Side::Agent { simulated: None, .. } | Side::Host => address.short_name(),
+    };
+    let base = format!("{}-{board}", clock::compact_utc(clock::unix_ns()));
     let taken = |name: &str| Path::new(crate::run_folder::RUNS).join(name).exists();
     let mut name = base.clone();
     for number in 2..1000 {
@@ -139,13 +144,12 @@ fn run_id(address: &BoardAddress) -> Result<RunId, Failure> {
 /// nothing behind, and a host without room starts nothing.
 async fn begin(
     args: &RunArgs,
+    mut client: Client,
     address: &BoardAddress,
     campaign: &CampaignSpec,
     id: &RunId,
     folder: &RunFolder,
 ) -> Result<(Client, Store, bool), Failure> {
-    let mut client =
-        Client::connect(address).await.map_err(|error| unreachable(address, &error))?;
     let described = ask(&mut client, address, Command::Describe, id).await?;
     let Reply::Board(about) = described else {
         return Err(refusal::failure(

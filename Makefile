@@ -1,0 +1,35 @@
+# Wattline: the commands people and CI use. One profile (release) serves all of
+# them, so that every dependency is compiled once.
+CARGO ?= cargo
+
+.PHONY: demo test setup build lint deny check measure doc clean
+
+demo: setup build        ## quick campaign on the simulated board; ends with the report's path
+	@deploy/demo.sh
+
+test: setup build        ## every test
+	$(CARGO) test --release --locked --workspace
+
+setup:                   ## install what build and tests need (Debian, Ubuntu)
+	@deploy/setup.sh
+
+build:                   ## wattline and wattline-agent into target/release
+	$(CARGO) build --release --locked --workspace
+
+lint:                    ## formatting, and clippy with warnings denied
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- --deny warnings
+
+deny:                    ## licences, sources and bans of all dependencies
+	@deploy/deny.sh
+
+check: demo test lint deny   ## all that CI does
+
+measure:                 ## the figures Wattline states about itself
+	$(CARGO) measure
+
+doc:                     ## API documentation, warnings denied
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --release --locked --no-deps --workspace
+
+clean:                   ## what was built; recordings stay
+	$(CARGO) clean
