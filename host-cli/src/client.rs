@@ -132,6 +132,7 @@ impl Client {
         let (session, first) = Session::begin(hello.clone(), clock::unix_ns(), clock::since_boot());
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let own_agent = matches!(address, BoardAddress::Simulated(_) | BoardAddress::Local);
         let mut client = Self {
             link,
             session,
@@ -147,6 +148,9 @@ impl Client {
             Ok(Event::Ready(hello)) => {
                 sent?;
                 client.hello = hello;
+                if own_agent && client.is_outdated() {
+                    return client.replaced(address).await;
+                }
                 Ok(client)
             }
             Ok(Event::Failed(source)) => Err(ClientError::NotAnAgent {
@@ -161,6 +165,23 @@ impl Client {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// True where the agent of this machine is of another build than this
+    /// program: it was started before an upgrade.
+    fn is_outdated(&self) -> bool {
+        self.hello.build != env!("CARGO_PKG_VERSION") || self.hello.digest != protocol_digest()
+    }
+
+    /// Ends an outdated agent of this machine, if it has nothing to do, and
+    /// starts the present one; a busy one is left to its run and talked to.
+    async fn replaced(mut self, address: &BoardAddress) -> Result<Self, ClientError> {
+        if self.ask(Command::Shutdown).await? != Reply::Ending {
+            return Ok(self);
+        }
+        // Its end closes the link.
+        while self.next().await.is_ok() {}
+        Box::pin(Self::connect(address)).await
     }
 
     /// What the agent said of itself.
