@@ -62,6 +62,8 @@ async fn follow(id: &RunId, address: &BoardAddress) -> Result<Option<Exit>, Fail
     };
     let mut rails = LiveRails::new(&about.chips, &about.rails);
     let mut tick = tokio::time::interval(LINE_EVERY);
+    // The first line when a second of samples is there.
+    tick.reset();
     loop {
         tokio::select! {
             event = client.next() => match event.map_err(lost)? {
