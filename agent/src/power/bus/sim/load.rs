@@ -15,6 +15,9 @@ use super::SimBoard;
 use crate::clock::CpuClock;
 
 const PERIOD: Nanos = Nanos::from_millis(1);
+/// Period while there is no process to follow: an idle agent then costs no
+/// CPU time worth naming, and a new load is seen at most this much later.
+const PERIOD_IDLE: Nanos = Nanos::from_millis(20);
 /// Readings over which utilisation is taken, and the present one.
 const READINGS: usize = 11;
 /// Utilisation must change by this much to make a step: a steady load then
@@ -56,7 +59,9 @@ fn follow(board: &SimBoard, stop: &AtomicBool) {
     let mut shown = 0.0;
     while !stop.load(Ordering::Acquire) {
         // After a stall the schedule goes on from now: no burst of readings.
-        deadline = (deadline + PERIOD).max(board.clock().now());
+        let idle = shown == 0.0 && board.followed().is_none();
+        let period = if idle { PERIOD_IDLE } else { PERIOD };
+        deadline = (deadline + period).max(board.clock().now());
         board.clock().sleep_until(deadline);
         let share = meter.utilisation(board.followed(), board.clock().now());
         if (share - shown).abs() >= STEP_MIN || (share == 0.0 && shown != 0.0) {
