@@ -82,7 +82,7 @@ fn print_end(args: &RunArgs, made: &Made, simulated: bool) -> Result<(), Failure
 
 /// The campaign of file and flags, checked.
 fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
-    let name = args.campaign.as_deref().map_or("the flags".into(), |p| p.display().to_string());
+    let name = args.campaign.as_deref().map_or("of the flags".into(), |p| p.display().to_string());
     let wrong = |error: &SpecError| {
         Failure::of(
             Exit::Usage,
