@@ -33,6 +33,8 @@ pub enum HostCommand {
     Fetch(FetchArgs),
     /// Make the report of a recorded run
     Report(ReportArgs),
+    /// Hold a run against an earlier one, cell by cell
+    Compare(CompareArgs),
     /// Write a recorded run in other formats
     Export(ExportArgs),
     /// List the networks, or print one
@@ -157,6 +159,21 @@ pub struct ReportArgs {
     /// Show the page in the browser
     #[arg(long)]
     pub open: bool,
+}
+
+/// Flags of `compare`.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArgs {
+    /// Directory or id of the earlier run
+    pub before: String,
+    /// Directory or id of the later run
+    pub after: String,
+    /// Exit 8 where a cell got worse by more than this, such as 5%
+    #[arg(long, value_name = "SHARE")]
+    pub fail_above: Option<String>,
+    /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Flags of `export`.

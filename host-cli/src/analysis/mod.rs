@@ -8,6 +8,7 @@ mod absence;
 mod axis;
 mod baseline;
 mod cells;
+pub mod compare;
 pub mod energy;
 mod error;
 pub mod model;

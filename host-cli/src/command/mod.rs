@@ -3,6 +3,7 @@
 //! Owns what flags mean and what is printed. Results go to standard output,
 //! all else to standard error; a reader that goes away is success.
 
+mod compare;
 mod export;
 mod fetch;
 mod networks;
@@ -40,6 +41,7 @@ pub fn perform(cli: Cli) -> ExitCode {
         HostCommand::Stop(args) => on_runtime(stop::run(args)),
         HostCommand::Fetch(args) => on_runtime(fetch::run(args)),
         HostCommand::Report(args) => report::run(&args),
+        HostCommand::Compare(args) => compare::run(&args),
         HostCommand::Export(args) => export::run(&args),
         HostCommand::Networks(args) => return networks::run(&args),
         HostCommand::Completions { shell } => {
