@@ -90,9 +90,9 @@ pub struct DoctorArgs {
 /// Flags of `networks`.
 #[derive(Debug, Clone, Args)]
 pub struct NetworksArgs {
-    /// A network's id
+    /// A network's id, or a graph file that ends in .toml or .json
     pub name: Option<String>,
-    /// Print the graph as TOML
+    /// Print the graph as TOML (with --json as JSON); the text is a graph file
     #[arg(long, requires = "name")]
     pub graph: bool,
     /// One JSON object a line
@@ -103,7 +103,7 @@ pub struct NetworksArgs {
 /// Flags of `infer`.
 #[derive(Debug, Clone, Args)]
 pub struct InferArgs {
-    /// A network's id
+    /// A network's id, or a graph file that ends in .toml or .json
     #[arg(long)]
     pub network: String,
     /// A safetensors file, or hashed:SEED

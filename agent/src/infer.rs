@@ -16,9 +16,7 @@ use thiserror::Error;
 use crate::engine::{
     CandleExecutor, EngineError, Options, Precision, Processor, Spans, check_batch,
 };
-use crate::network::{
-    self, Graph, UnknownNetwork, Weights, WeightsError, hashed_input, read_tensor,
-};
+use crate::network::{self, Graph, NetworkError, Weights, WeightsError, hashed_input, read_tensor};
 
 /// What stands before the seed on a command line.
 const HASHED: &str = "hashed:";
@@ -44,7 +42,7 @@ pub type InputSource = TensorSource;
 /// One inference as asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InferRequest {
-    /// Id of the network.
+    /// Id of the network, or its graph file.
     pub network: String,
     /// Its weights.
     pub weights: WeightsSource,
@@ -68,9 +66,9 @@ pub struct InferRequest {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum InferError {
-    /// No network of this id.
+    /// No network of this id, or a graph file that is none.
     #[error(transparent)]
-    Network(#[from] UnknownNetwork),
+    Network(#[from] NetworkError),
     /// Weights or input cannot be read or do not fit.
     #[error(transparent)]
     Tensors(#[from] WeightsError),
@@ -152,7 +150,7 @@ pub fn load_weights(graph: &Graph, source: &WeightsSource) -> Result<Weights, We
 /// # Errors
 /// [`InferError`]; no output file is left half written in its place.
 pub fn infer(request: &InferRequest) -> Result<(), InferError> {
-    let graph = network::by_id(&request.network)?;
+    let graph = network::open(&request.network)?;
     let size = request.size.unwrap_or(graph.input.size);
     // Before anything is read or made: what cannot be costs nothing.
     check_batch(request.batch)?;

@@ -14,7 +14,7 @@
 
 use wattline_agent::network::{self, Graph, GraphError, Op, Shape, totals};
 
-/// Id, parameters, running statistics, 10⁶ MACs (one decimal), 10⁹ operations
+/// Id, parameters, running statistics (batch counters left out), 10⁶ MACs (one decimal), 10⁹ operations
 /// in the paper's convention (three decimals).
 const COUNTS: [(&str, u64, u64, f64, Option<f64>); 20] = [
     ("alexnet", 61_100_840, 0, 714.2, Some(1.430)),
@@ -58,6 +58,61 @@ fn counts_are_those_of_the_published_networks() {
         }
     }
     assert_eq!(network::catalog().len(), COUNTS.len());
+}
+
+/// Id, 10⁶ output elements of convolutions and linear layers (three decimals),
+/// tensors of PyTorch's `state_dict` (batch counters included, no auxiliary
+/// heads). Origin: the same hooks; alexnet-bvlc by hand from its prototxt.
+const ACTIVATIONS_AND_KEYS: [(&str, f64, usize); 17] = [
+    ("alexnet", 0.494, 16),
+    ("alexnet-bn", 0.659, 51),
+    ("nin-bn", 1.883, 86),
+    ("enet", 3.551, 274),
+    ("googlenet", 3.227, 344),
+    ("vgg16", 13.557, 32),
+    ("vgg16-bn", 13.557, 97),
+    ("vgg19", 14.861, 38),
+    ("vgg19-bn", 14.861, 118),
+    ("resnet18", 2.485, 122),
+    ("resnet34", 3.739, 218),
+    ("resnet50", 11.115, 320),
+    ("resnet101", 16.233, 626),
+    ("resnet152", 22.555, 932),
+    ("inception-v3", 8.968, 566),
+    ("inception-v4", 15.090, 896),
+    ("alexnet-bvlc", 0.659, 16),
+];
+
+#[test]
+fn activations_and_keys_are_those_of_the_published_networks() {
+    for (id, mega_activations, keys) in ACTIVATIONS_AND_KEYS {
+        let graph = graph(id);
+        let totals = totals(&graph.counts(graph.input.size).unwrap());
+        #[expect(clippy::cast_precision_loss)]
+        let found = totals.activations as f64 / 1e6;
+        assert!((found - mega_activations).abs() <= 6e-4, "{id}: {found} M activations");
+        let norms = graph.nodes.iter().filter(|node| matches!(node.op, Op::BatchNorm(_))).count();
+        assert_eq!(graph.weight_keys().len() + norms, keys, "{id}");
+    }
+}
+
+#[test]
+fn the_studys_alexnet_has_its_counts_at_224_pixels_too() {
+    let totals = totals(&graph("alexnet-bvlc").counts(224).unwrap());
+    // 720.6 M in the hooks' table.
+    assert_eq!(totals.macs / 100_000, 7206);
+}
+
+#[test]
+fn counts_agree_with_the_study_within_a_percent_or_say_why() {
+    for row in network::PAPER_2017 {
+        let graph = graph(row.id);
+        let totals = totals(&graph.counts(graph.input.size).unwrap());
+        #[expect(clippy::cast_precision_loss)]
+        let ratios = [totals.parameters as f64 / 1e6 / row.params_m, totals.gops_paper / row.gops];
+        let agrees = ratios.iter().all(|ratio| (ratio - 1.0).abs() <= 0.01);
+        assert_eq!(agrees, row.difference.is_empty(), "{}: {ratios:?}", row.id);
+    }
 }
 
 #[test]

@@ -195,6 +195,41 @@ pub enum Refusal {
     },
     /// Too many sessions are open.
     TooManySessions,
+    /// A user's graph file that is none, or whose layers make no network.
+    BadGraph {
+        /// The file.
+        file: String,
+        /// The layer and why, in the words of the agent: there are as many
+        /// reasons as a graph has numbers.
+        reason: String,
+    },
+    /// A weight file that does not fill its network.
+    BadWeights {
+        /// The file.
+        path: String,
+        /// The key and why, in the words of the agent.
+        reason: String,
+    },
+    /// A GPU that cannot be used, and what is missing for it.
+    NoGpu {
+        /// The device asked for.
+        device: String,
+        /// What is missing.
+        missing: GpuPart,
+    },
+}
+
+/// What a GPU needs to be measured on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GpuPart {
+    /// `wattline-runner-cuda` beside the agent.
+    Runner,
+    /// NVIDIA's kernel driver.
+    Driver,
+    /// A shared library, by its file's name.
+    Library(String),
+    /// The runner starts, but opens no such GPU.
+    Ordinal,
 }
 
 /// Answer to [`Command::Describe`].

@@ -30,29 +30,36 @@ pub enum PlanError {
     },
 }
 
+/// A network that the board has, as it will be recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KnownNetwork {
+    /// What names it in a cell: an id, or a graph file with its digest.
+    pub identity: String,
+    /// Image side in pixels that it is made for.
+    pub size: u32,
+}
+
 /// Cells in the order of the axes, and trials interleaved over them, for a
-/// board with `cores_online` cores; `native_size` gives the image side in
-/// pixels that a network is made for.
+/// board with `cores_online` cores; `known` finds a network by what was typed.
 ///
 /// # Errors
 /// [`PlanError`] naming the value that this board cannot serve.
 pub fn plan(
     spec: &CampaignSpec,
     cores_online: u16,
-    native_size: impl Fn(&str) -> Option<u32>,
+    known: impl Fn(&str) -> Option<KnownNetwork>,
 ) -> Result<Plan, PlanError> {
     spec.check()?;
     let mut cells = Vec::new();
     for network in &spec.networks {
-        let network = network.replace('_', "-");
-        let native = native_size(&network)
-            .ok_or_else(|| PlanError::UnknownNetwork { name: network.clone() })?;
-        let sizes = if spec.size.is_empty() { vec![native] } else { spec.size.clone() };
+        let KnownNetwork { identity, size } =
+            known(network).ok_or_else(|| PlanError::UnknownNetwork { name: network.clone() })?;
+        let sizes = if spec.size.is_empty() { vec![size] } else { spec.size.clone() };
         for (device, precision, size, cores, threads, batch) in combinations(spec, &sizes) {
             let cell = u16::try_from(cells.len()).unwrap_or(u16::MAX);
             cells.push(Cell {
                 cell,
-                network: network.clone(),
+                network: identity.clone(),
                 batch,
                 precision,
                 device: device.clone(),
@@ -144,8 +151,9 @@ mod tests {
         CampaignFile::parse(text).unwrap().resolve(Mode::Full).unwrap()
     }
 
-    fn native(name: &str) -> Option<u32> {
-        (name != "nonesuch").then_some(224)
+    fn native(name: &str) -> Option<KnownNetwork> {
+        let known = KnownNetwork { identity: name.to_owned(), size: 224 };
+        (name != "nonesuch").then_some(known)
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::Failure;
 use crate::args::InferArgs;
 use crate::engine::EngineError;
 use crate::infer::{InferError, InferRequest, TensorSource, infer};
+use crate::network::NetworkError;
 
 pub(super) fn run(args: &InferArgs) -> Result<(), Failure> {
     let seed = |text: &str, flag: &str| {
@@ -38,10 +39,16 @@ pub(super) fn run(args: &InferArgs) -> Result<(), Failure> {
 
 fn failure(args: &InferArgs, error: &InferError) -> Failure {
     let (status, mend) = match error {
-        InferError::Network(_) => (2, "name one of these; `wattline networks` tells more"),
-        InferError::Tensors(_) | InferError::Engine(EngineError::Weights(_)) => {
-            (1, "use a safetensors file with the network's PyTorch names in f32, or hashed:SEED")
+        InferError::Network(NetworkError::Unknown(_)) => {
+            (2, "name one of these, or a graph file that ends in .toml or .json")
         }
+        InferError::Network(_) => {
+            (2, "see to the file; `wattline networks NAME --graph` prints one that loads")
+        }
+        InferError::Tensors(_) | InferError::Engine(EngineError::Weights(_)) => (
+            1,
+            "use a safetensors or zip .pth file with the network's PyTorch names, or hashed:SEED",
+        ),
         InferError::Engine(EngineError::CudaNotBuilt | EngineError::Open { .. }) => {
             (1, "install wattline-runner-cuda on a board with an NVIDIA GPU, or use --device cpu")
         }

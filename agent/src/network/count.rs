@@ -5,6 +5,7 @@
 //! torch-opCounter: two per MAC, one per bias, one per element of an
 //! activation, the window's area per pooled output, and for a sum the
 //! elements times the inputs. Normalisation counts as folded, hence zero.
+//! Sums of a graph from a file may be absurd; they saturate.
 
 use super::graph::{Graph, GraphError, Node, Op, Source};
 use super::keys::WeightKey;
@@ -38,22 +39,29 @@ pub struct Totals {
     pub statistics: u64,
     /// Multiply-accumulates for one image.
     pub macs: u64,
-    /// 10⁹ operations for one image, in the paper's convention.
+    /// Operations for one image, in the paper's convention.
+    pub ops_paper: u64,
+    /// The same in units of 10⁹.
     pub gops_paper: f64,
-    /// Elements of all outputs for one image.
+    /// Output elements of convolutions and linear layers for one image.
     pub activations: u64,
+    /// Output elements of all layers for one image.
+    pub outputs: u64,
 }
 
 /// Sums of `layers`.
 #[must_use]
 pub fn totals(layers: &[LayerCounts]) -> Totals {
-    let sum = |of: fn(&LayerCounts) -> u64| layers.iter().map(of).sum::<u64>();
+    let sum = |of: fn(&LayerCounts) -> u64| layers.iter().map(of).fold(0, u64::saturating_add);
+    let ops_paper = sum(|layer| layer.paper_ops);
     Totals {
         parameters: sum(|layer| layer.parameters),
         statistics: sum(|layer| layer.statistics),
         macs: sum(|layer| layer.macs),
-        gops_paper: giga(sum(|layer| layer.paper_ops)),
-        activations: sum(|layer| layer.activations),
+        ops_paper,
+        gops_paper: giga(ops_paper),
+        activations: sum(|layer| if layer.macs > 0 { layer.activations } else { 0 }),
+        outputs: sum(|layer| layer.activations),
     }
 }
 
@@ -100,7 +108,7 @@ impl Node {
             parameters: elements(true),
             statistics: elements(false),
             macs,
-            paper_ops: 2 * macs + self.other_ops(input, output),
+            paper_ops: macs.saturating_mul(2).saturating_add(self.other_ops(input, output)),
             activations: wide(output.elements()),
         }
     }
@@ -110,7 +118,7 @@ impl Node {
         match self.op {
             Op::Conv2d(_) | Op::Linear(_) => {
                 let kernel = keys[0].elements() / keys[0].shape[0];
-                wide(output.elements()) * wide(kernel)
+                wide(output.elements()).saturating_mul(wide(kernel))
             }
             _ => 0,
         }
@@ -122,10 +130,10 @@ impl Node {
             Op::Conv2d(conv) => outputs * u64::from(conv.bias),
             Op::Linear(linear) => outputs * u64::from(linear.bias),
             Op::Relu | Op::Relu6 | Op::Silu | Op::Sigmoid | Op::Prelu(_) => outputs,
-            Op::MaxPool(pool) => outputs * wide(pool.kernel[0] * pool.kernel[1]),
-            Op::AvgPool(pool) => outputs * wide(pool.kernel[0] * pool.kernel[1]),
+            Op::MaxPool(pool) => outputs.saturating_mul(area(pool.kernel)),
+            Op::AvgPool(pool) => outputs.saturating_mul(area(pool.kernel)),
             Op::AdaptiveAvgPool(_) | Op::GlobalAvgPool => {
-                outputs * wide(input.pixels().div_ceil(output.pixels()))
+                outputs.saturating_mul(wide(input.pixels().div_ceil(output.pixels())))
             }
             Op::Add => outputs * wide(self.inputs.len()),
             Op::ScaleChannels => outputs,
@@ -137,6 +145,11 @@ impl Node {
             | Op::ChannelAffine(_) => 0,
         }
     }
+}
+
+/// Elements of a window; sides are at most 2²⁰.
+fn area([height, width]: [usize; 2]) -> u64 {
+    wide(height).saturating_mul(wide(width))
 }
 
 /// A count as 64 bits; `usize` is never wider on a board we run on.

@@ -261,6 +261,36 @@ pub enum GraphError {
         /// The name it gives.
         input: String,
     },
+    /// An input that is made only later, though it could be made before.
+    #[error(
+        "layer {layer}: reads {input}, which comes after it; write layers in the order of execution"
+    )]
+    LaterInput {
+        /// The reading layer.
+        layer: String,
+        /// The name it gives.
+        input: String,
+    },
+    /// Layers that read each other in a circle.
+    #[error("layer {layer}: reads {input}, which itself needs {layer} (a cycle)")]
+    Cycle {
+        /// The layer.
+        layer: String,
+        /// What it reads.
+        input: String,
+    },
+    /// A number that is infinite, not a number or below zero.
+    #[error("layer {layer}: {field} is {found}, expected a finite number{bound}")]
+    BadFactor {
+        /// The layer.
+        layer: String,
+        /// The field of the operation.
+        field: &'static str,
+        /// Its value.
+        found: String,
+        /// What else is asked of it, in words.
+        bound: &'static str,
+    },
     /// Too many or too few inputs for the operation.
     #[error("layer {layer}: {kind} takes {expected} input(s), found {found}")]
     InputCount {
@@ -391,12 +421,42 @@ impl Graph {
         let mut known = HashMap::from([(INPUT_NAME, Source::Input)]);
         let mut wiring = Vec::with_capacity(self.nodes.len());
         for (index, node) in self.nodes.iter().enumerate() {
-            wiring.push(node.sources(&known)?);
+            let sources = node.sources(&known).map_err(|error| self.later(index, error))?;
+            wiring.push(sources);
             if known.insert(&node.name, Source::Node(index)).is_some() {
                 return Err(GraphError::NameTaken { layer: node.name.clone() });
             }
         }
         Ok(wiring)
+    }
+
+    /// Tells an input that nothing is named from one that comes later, and
+    /// that from a cycle. Each layer is looked at once.
+    fn later(&self, reader: usize, error: GraphError) -> GraphError {
+        let GraphError::UnknownInput { layer, input } = error else {
+            return error;
+        };
+        let places: HashMap<&str, usize> = self
+            .nodes
+            .iter()
+            .enumerate()
+            .map(|(index, node)| (node.name.as_str(), index))
+            .collect();
+        let Some(first) = places.get(input.as_str()) else {
+            return GraphError::UnknownInput { layer, input };
+        };
+        let mut seen = vec![false; self.nodes.len()];
+        let mut open = vec![*first];
+        while let Some(index) = open.pop() {
+            if index == reader {
+                return GraphError::Cycle { layer, input };
+            }
+            if !std::mem::replace(&mut seen[index], true) {
+                let needs = self.nodes[index].inputs.iter();
+                open.extend(needs.filter_map(|name| places.get(name.as_str())));
+            }
+        }
+        GraphError::LaterInput { layer, input }
     }
 }
 

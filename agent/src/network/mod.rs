@@ -12,12 +12,17 @@ mod count;
 mod enet;
 mod googlenet;
 mod graph;
+mod graph_file;
 mod hashed;
 mod inception_v3;
 mod inception_v4;
 mod keys;
 mod mobile;
 mod nin;
+mod paper2017;
+mod pickle;
+mod pth_file;
+mod published;
 mod resnet;
 mod shape;
 mod squeezenet;
@@ -31,8 +36,11 @@ pub use graph::{
     AdaptiveAvgPool, AvgPool, BatchNorm, ChannelAffine, Conv2d, Graph, GraphError, INPUT_NAME,
     Input, Linear, Lrn, MaxPool, Node, Op, PadChannels, Prelu, Source,
 };
+pub use graph_file::{NetworkError, identity, is_graph_file, open};
 pub use hashed::{hashed_input, hashed_values};
 pub use keys::{WeightKey, WeightRole};
+pub use paper2017::{PAPER_2017, PaperRow, SERIES, paper_2017};
+pub use published::{Interpolation, Preprocess, Published, USUAL, WeightSet, published};
 pub use shape::{Shape, pooled_length};
 pub use weight_file::read_tensor;
-pub use weights::{WeightTensor, Weights, WeightsError};
+pub use weights::{WeightTensor, Weights, WeightsError, check_weights, weights_file};

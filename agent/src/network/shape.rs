@@ -135,14 +135,25 @@ impl Node {
         let first = inputs[0];
         match &self.op {
             Op::Relu | Op::Relu6 | Op::Silu | Op::Sigmoid => Ok(first),
-            Op::BatchNorm(norm) => self.same_channels(norm.channels, first).map(|()| first),
+            Op::BatchNorm(norm) => {
+                self.finite("eps", norm.eps, " of zero or more", norm.eps >= 0.0)?;
+                self.same_channels(norm.channels, first).map(|()| first)
+            }
             Op::Prelu(prelu) => self.same_channels(prelu.channels, first).map(|()| first),
             Op::ChannelAffine(affine) => {
+                for (field, values) in [("scale", &affine.scale), ("shift", &affine.shift)] {
+                    for value in values {
+                        self.finite(field, f64::from(*value), "", true)?;
+                    }
+                }
                 self.same_channels(affine.scale.len(), first)?;
                 self.same_channels(affine.shift.len(), first).map(|()| first)
             }
             Op::Lrn(lrn) => {
                 in_range(&self.name, "size", lrn.size)?;
+                for (field, value) in [("alpha", lrn.alpha), ("beta", lrn.beta), ("k", lrn.k)] {
+                    self.finite(field, value, "", true)?;
+                }
                 self.map(first).map(|_| first)
             }
             Op::Conv2d(conv) => self.conv_shape(conv, first),
@@ -162,6 +173,20 @@ impl Node {
             Op::ScaleChannels => self.scaled_shape(first, inputs[1]),
             Op::PadChannels(pad) => self.padded_shape(pad.channels, first),
         }
+    }
+
+    fn finite(
+        &self,
+        field: &'static str,
+        value: f64,
+        bound: &'static str,
+        holds: bool,
+    ) -> Result<(), GraphError> {
+        if value.is_finite() && holds {
+            return Ok(());
+        }
+        let (layer, found) = (self.name.clone(), value.to_string());
+        Err(GraphError::BadFactor { layer, field, found, bound })
     }
 
     fn averaged(&self, input: Shape, output: [usize; 2]) -> Result<Shape, GraphError> {

@@ -1,18 +1,17 @@
 //! The numbers that fill a graph: tensors by key, their checks, their digest.
 //!
 //! Owns [`Weights`] and the rules by which a weight set fits a graph. The
-//! file format is in `weight_file`, hashed values are in `hashed`.
+//! file formats are in `weight_file` and `pth_file`, hashed values in `hashed`.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use safetensors::Dtype;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
 use super::graph::Graph;
-use super::weight_file::WeightFile;
+use super::weight_file::AnyWeightFile;
 
 /// Parts of public weight files that evaluation never reads: the auxiliary
 /// classifiers of the Inception family. Nothing else is ignored but
@@ -94,13 +93,31 @@ pub enum WeightsError {
         /// Shape in the file.
         found: Vec<usize>,
     },
-    /// A tensor that is not stored as f32.
-    #[error("weight {key}: stored as {found:?}, expected F32")]
+    /// A tensor that is not stored as a float.
+    #[error("weight {key}: stored as {found}, expected F32, F16, BF16 or F64")]
     WrongType {
         /// The tensor.
         key: String,
         /// Type in the file.
-        found: Dtype,
+        found: &'static str,
+    },
+    /// A zip archive that is no `.pth` of weights, or a damaged one.
+    #[error("weights {path}: not a .pth of weights: {reason}")]
+    NotPth {
+        /// The file.
+        path: PathBuf,
+        /// What it lacks.
+        reason: String,
+    },
+    /// A `.pth` of before PyTorch 1.6: a bare pickle.
+    #[error(
+        "weights {path}: a .pth of the old form, a bare pickle; convert it once: python3 -c \
+         \"import torch; torch.save(torch.load('{path}', map_location='cpu', weights_only=True), \
+         'new.pth')\""
+    )]
+    OldPth {
+        /// The file.
+        path: PathBuf,
     },
 }
 
@@ -121,34 +138,14 @@ impl Weights {
         self.tensors.remove(key)
     }
 
-    /// Reads the weights of `graph` from a safetensors file, by plain reads and
-    /// never through a memory map: a file changed meanwhile must not fault.
+    /// Reads the weights of `graph` from a safetensors file or a zip `.pth`, by
+    /// plain reads and never through a memory map: a file changed meanwhile
+    /// must not fault. Half precisions are widened, f64 is rounded to f32.
     ///
     /// # Errors
     /// [`WeightsError`] naming the file, or the first key that does not fit.
     pub fn from_file(path: &Path, graph: &Graph) -> Result<Weights, WeightsError> {
-        let mut file = WeightFile::open(path)?;
-        let expected: BTreeMap<String, Vec<usize>> =
-            graph.weight_keys().into_iter().map(|key| (key.key, key.shape)).collect();
-        let found = file.tensors();
-        for (key, shape) in &expected {
-            let Some((found, stored)) = found.get(key) else {
-                return Err(WeightsError::Missing { key: key.clone(), expected: shape.clone() });
-            };
-            if found != shape {
-                let (key, expected, found) = (key.clone(), shape.clone(), found.clone());
-                return Err(WeightsError::WrongShape { key, expected, found });
-            }
-            if *stored != Dtype::F32 {
-                return Err(WeightsError::WrongType { key: key.clone(), found: *stored });
-            }
-        }
-        for (key, (shape, _)) in found {
-            if !expected.contains_key(&key) && !is_ignored(&key) {
-                let network = graph.id.clone();
-                return Err(WeightsError::Unknown { key, network, found: shape });
-            }
-        }
+        let (mut file, expected) = open_checked(path, graph)?;
         let tensors = file.read_f32(|key| expected.contains_key(key))?;
         Ok(Weights { tensors })
     }
@@ -195,6 +192,56 @@ impl Weights {
         }
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
+}
+
+/// Sees, without reading a value, that a file holds what `graph` needs and
+/// nothing else.
+///
+/// # Errors
+/// As [`Weights::from_file`].
+pub fn check_weights(path: &Path, graph: &Graph) -> Result<(), WeightsError> {
+    open_checked(path, graph).map(|_| ())
+}
+
+/// The file meant by `path`: itself, or in a folder the network's own,
+/// `ID.safetensors` or else `ID.pth`.
+#[must_use]
+pub fn weights_file(path: &Path, graph: &Graph) -> PathBuf {
+    if !path.is_dir() {
+        return path.to_owned();
+    }
+    let zipped = path.join(format!("{}.pth", graph.id));
+    let safetensors = path.join(format!("{}.safetensors", graph.id));
+    if zipped.is_file() && !safetensors.is_file() { zipped } else { safetensors }
+}
+
+type Shapes = BTreeMap<String, Vec<usize>>;
+
+fn open_checked(path: &Path, graph: &Graph) -> Result<(AnyWeightFile, Shapes), WeightsError> {
+    let file = AnyWeightFile::open(path)?;
+    let expected: Shapes =
+        graph.weight_keys().into_iter().map(|key| (key.key, key.shape)).collect();
+    let found = file.tensors();
+    for (key, shape) in &expected {
+        let Some(stored) = found.get(key) else {
+            return Err(WeightsError::Missing { key: key.clone(), expected: shape.clone() });
+        };
+        if stored.shape != *shape {
+            let (key, expected, found) = (key.clone(), shape.clone(), stored.shape.clone());
+            return Err(WeightsError::WrongShape { key, expected, found });
+        }
+        if stored.element.width().is_none() {
+            let found = stored.element.name();
+            return Err(WeightsError::WrongType { key: key.clone(), found });
+        }
+    }
+    for (key, stored) in found {
+        if !expected.contains_key(&key) && !is_ignored(&key) {
+            let network = graph.id.clone();
+            return Err(WeightsError::Unknown { key, network, found: stored.shape });
+        }
+    }
+    Ok((file, expected))
 }
 
 fn is_ignored(key: &str) -> bool {

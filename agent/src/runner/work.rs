@@ -24,7 +24,7 @@ use wattline_protocol::units::{BoardTime, Nanos};
 use super::message::{FromRunner, Job, ToRunner};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{CandleExecutor, EngineError, Options, Precision, Processor, Spans};
-use crate::network::{Graph, Weights, by_id, hashed_input};
+use crate::network::{self, Graph, Weights, hashed_input, totals};
 
 /// Spans are sent this often, and at the latest after [`SPANS_MAX`].
 const SEND_EVERY: Nanos = Nanos::from_millis(50);
@@ -110,7 +110,10 @@ impl Trial {
     fn load<W: Write>(job: &Job, speech: &mut Speech<'_, W>) -> Result<Self, FailureCause> {
         let cell = &job.cell;
         pin(&cell.cores)?;
-        let graph = by_id(&cell.network).map_err(|_| FailureCause::UnknownNetwork)?;
+        let graph = network::open(&cell.network).map_err(|source| {
+            error!(error = &source as &dyn std::error::Error, "The network cannot be opened.");
+            FailureCause::UnknownNetwork
+        })?;
         let size = usize::try_from(cell.size).unwrap_or(usize::MAX);
         let batch = usize::try_from(cell.batch).unwrap_or(usize::MAX);
         let weights = weights(&graph, cell)?;
@@ -118,6 +121,7 @@ impl Trial {
         let options = options(job, batch, size)?;
         let channels = graph.input.channels;
         let counts = graph.counts(size).map_err(|source| said(&source.into()))?;
+        let total = totals(&counts);
         let executor =
             CandleExecutor::load(&graph, weights, options).map_err(|source| said(&source))?;
         let input = Tensor::from_vec(
@@ -132,9 +136,9 @@ impl Trial {
             trial: job.trial,
             at: SystemClock.now(),
             weights_sha256: digest,
-            params: counts.iter().map(|layer| layer.parameters).sum(),
-            macs: counts.iter().map(|layer| layer.macs).sum(),
-            ops_paper: counts.iter().map(|layer| layer.paper_ops).sum(),
+            params: total.parameters,
+            macs: total.macs,
+            ops_paper: total.ops_paper,
             threads: cell.threads,
             folded: job.fold,
             layers,
@@ -230,12 +234,7 @@ fn weights(graph: &Graph, cell: &Cell) -> Result<Weights, FailureCause> {
         let seed = seed.parse().map_err(|_| FailureCause::BadWeights)?;
         return Ok(Weights::hashed(graph, seed));
     }
-    let path = Path::new(&cell.weights);
-    let file = if path.is_dir() {
-        path.join(format!("{}.safetensors", cell.network))
-    } else {
-        path.to_owned()
-    };
+    let file = network::weights_file(Path::new(&cell.weights), graph);
     Weights::from_file(&file, graph).map_err(|source| said(&source.into()))
 }
 

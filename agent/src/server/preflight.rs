@@ -10,8 +10,8 @@ use wattline_protocol::campaign_spec::{CampaignSpec, Precision};
 use wattline_protocol::command::Refusal;
 use wattline_protocol::record::Plan;
 
-use crate::campaign::plan::{PlanError, plan as make_plan};
-use crate::network::{by_id, catalog};
+use crate::campaign::plan::{KnownNetwork, PlanError, plan as make_plan};
+use crate::network::{self, Graph, NetworkError, WeightsError, catalog};
 use crate::runner::process::RunnerPrograms;
 use crate::spool::{Spool, SpoolError};
 
@@ -32,11 +32,18 @@ pub(super) fn plan(
     cores: u16,
     programs: &RunnerPrograms,
 ) -> Result<Plan, Refusal> {
-    let native = |network: &str| {
-        let size = by_id(network).ok()?.input.size;
-        u32::try_from(size).ok()
+    let mut graphs = Vec::with_capacity(campaign.networks.len());
+    for name in &campaign.networks {
+        let graph = network::open(name).map_err(|error| no_network(name, &error))?;
+        graphs.push((network::identity(name, &graph), graph));
+    }
+    let known = |name: &str| {
+        let place = campaign.networks.iter().position(|listed| listed == name)?;
+        let (identity, graph) = graphs.get(place)?;
+        let size = u32::try_from(graph.input.size).ok()?;
+        Some(KnownNetwork { identity: identity.clone(), size })
     };
-    let plan = make_plan(campaign, cores, native).map_err(refusal_of)?;
+    let plan = make_plan(campaign, cores, known).map_err(refusal_of)?;
     for device in &campaign.device {
         if device != "cpu" && programs.cuda.is_none() {
             return Err(Refusal::NoDevice { device: device.clone() });
@@ -51,8 +58,11 @@ pub(super) fn plan(
         }
     }
     for cell in &plan.cells {
-        size_fits(&cell.network, cell.size)?;
-        weights_are_there(&cell.weights, &cell.network)?;
+        let Some((_, graph)) = graphs.iter().find(|(identity, _)| *identity == cell.network) else {
+            continue;
+        };
+        size_fits(graph, cell.size)?;
+        weights_are_there(&cell.weights, graph)?;
     }
     Ok(plan)
 }
@@ -68,22 +78,39 @@ fn refusal_of(error: PlanError) -> Refusal {
     }
 }
 
-fn size_fits(network: &str, size: u32) -> Result<(), Refusal> {
-    let side = usize::try_from(size).unwrap_or(usize::MAX);
-    let fits = by_id(network).is_ok_and(|graph| graph.shapes(side).is_ok());
-    if fits { Ok(()) } else { Err(Refusal::BadSize { network: network.to_owned(), size }) }
+fn no_network(name: &str, error: &NetworkError) -> Refusal {
+    if let NetworkError::Unknown(unknown) = error {
+        let known = unknown.known.iter().map(|&id| id.to_owned()).collect();
+        return Refusal::UnknownNetwork { name: unknown.id.clone(), known };
+    }
+    let mut reason = error.to_string();
+    let mut below = std::error::Error::source(error);
+    while let Some(source) = below {
+        reason = format!("{reason}: {source}");
+        below = source.source();
+    }
+    Refusal::BadGraph { file: name.to_owned(), reason }
 }
 
-fn weights_are_there(weights: &str, network: &str) -> Result<(), Refusal> {
+fn size_fits(graph: &Graph, size: u32) -> Result<(), Refusal> {
+    let side = usize::try_from(size).unwrap_or(usize::MAX);
+    let fits = graph.shapes(side).is_ok();
+    if fits { Ok(()) } else { Err(Refusal::BadSize { network: graph.id.clone(), size }) }
+}
+
+fn weights_are_there(weights: &str, graph: &Graph) -> Result<(), Refusal> {
     if weights.starts_with("hashed:") {
         return Ok(());
     }
-    let path = Path::new(weights);
-    let file =
-        if path.is_dir() { path.join(format!("{network}.safetensors")) } else { path.to_owned() };
-    match std::fs::File::open(&file) {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Refusal::NoWeights { path: file.display().to_string() }),
+    let file = network::weights_file(Path::new(weights), graph);
+    match network::check_weights(&file, graph) {
+        Ok(()) => Ok(()),
+        Err(WeightsError::Read { .. }) => {
+            Err(Refusal::NoWeights { path: file.display().to_string() })
+        }
+        Err(error) => {
+            Err(Refusal::BadWeights { path: file.display().to_string(), reason: error.to_string() })
+        }
     }
 }
 
@@ -140,6 +167,27 @@ mod tests {
     fn an_image_too_small_for_the_network_is_refused() {
         let refusal = refused("networks = ['alexnet']\nsize = [16]");
         assert_eq!(refusal, Refusal::BadSize { network: "alexnet".into(), size: 16 });
+    }
+
+    #[test]
+    fn a_graph_file_is_refused_with_its_layer_and_planned_with_its_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("my_net.toml");
+        let good = toml::to_string(&network::by_id("squeezenet1-1").unwrap()).unwrap();
+        let text = format!("networks = ['{}']\nbatch = [1]", path.display());
+        std::fs::write(&path, good.replacen("out_channels = 16", "out_channels = 17", 1)).unwrap();
+        let Refusal::BadGraph { reason, .. } = refused(&text) else { panic!("another refusal") };
+        assert!(reason.contains("layer features.3.expand1x1"), "{reason}");
+
+        std::fs::write(&path, &good).unwrap();
+        let spec = CampaignFile::parse(&text).unwrap().resolve(Mode::Full).unwrap();
+        let programs = RunnerPrograms { cpu: "/bin/true".into(), cuda: None };
+        let plan = plan(&spec, 2, &programs).unwrap();
+        let name = &plan.cells[0].network;
+        assert!(name.starts_with(&format!("{}#", path.display())), "{name}");
+        assert!(network::open(name).is_ok());
+        std::fs::write(&path, good.replacen("size = 224", "size = 192", 1)).unwrap();
+        assert!(matches!(network::open(name), Err(NetworkError::Changed { .. })));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What an agent's refusal means to a user: exit code, words and mend.
 
-use wattline_protocol::command::Refusal;
+use wattline_protocol::command::{GpuPart, Refusal};
 use wattline_protocol::record::RunId;
 
 use crate::board::BoardAddress;
@@ -22,7 +22,10 @@ pub fn failure(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -
         | Refusal::NoDevice { .. }
         | Refusal::NoPrecision { .. }
         | Refusal::NoCores { .. }
-        | Refusal::NoWeights { .. } => campaign(refusal, address),
+        | Refusal::NoWeights { .. }
+        | Refusal::BadGraph { .. }
+        | Refusal::BadWeights { .. }
+        | Refusal::NoGpu { .. } => campaign(refusal, address),
     }
 }
 
@@ -105,12 +108,62 @@ fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {
             format!("weights {path} cannot be read on board {address}"),
             "put the file on the board, or use --weights hashed:1".into(),
         ),
+        Refusal::BadGraph { file, reason } => {
+            return Failure {
+                exit: Exit::Usage,
+                what: format!("the network of {file} cannot be run"),
+                because: vec![reason.clone()],
+                mend: "see to the file; `wattline networks NAME --graph` prints one that loads"
+                    .into(),
+            };
+        }
+        Refusal::BadWeights { path, reason } => {
+            return Failure {
+                exit: Exit::Usage,
+                what: format!("weights {path} do not fill the network"),
+                because: vec![reason.clone()],
+                mend: "use a safetensors or zip .pth file with the network's PyTorch names, or \
+                       --weights hashed:1"
+                    .into(),
+            };
+        }
+        Refusal::NoGpu { device, missing } => {
+            let (because, mend) = gpu(missing);
+            return Failure {
+                exit: Exit::Usage,
+                what: format!("board {address} cannot run on `{device}`"),
+                because: vec![because],
+                mend: format!("{mend}, or use --device cpu"),
+            };
+        }
         _ => (
             format!("board {address} does not accept the campaign"),
             "use the same version of wattline on host and board".into(),
         ),
     };
     Failure::new(Exit::Usage, what, mend)
+}
+
+/// What is missing for a GPU, and how to get it.
+fn gpu(missing: &GpuPart) -> (String, &'static str) {
+    match missing {
+        GpuPart::Runner => (
+            "wattline-runner-cuda is not beside wattline-agent there".into(),
+            "build it with deploy/build-cuda-runner.sh (docs/gpu.md) and install it beside the agent",
+        ),
+        GpuPart::Driver => (
+            "no NVIDIA driver is loaded there (libcuda.so.1 is missing)".into(),
+            "install NVIDIA's driver; on a Jetson it comes with L4T",
+        ),
+        GpuPart::Library(name) => (
+            format!("the library {name} is missing there"),
+            "install CUDA's run-time libraries of the version the runner was built for (docs/gpu.md)",
+        ),
+        GpuPart::Ordinal => (
+            "the runner starts, but opens no such GPU".into(),
+            "name one that `nvidia-smi` lists, such as cuda:0",
+        ),
+    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a text with one decimal")]

@@ -27,6 +27,7 @@ use crate::store::Store;
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let campaign = campaign(&args)?;
     let address = board(args.on.as_deref(), None)?;
+    let campaign = with_whole_paths(campaign, &address);
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
     let client = Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
@@ -111,6 +112,32 @@ fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
     };
     let mode = if args.quick { Mode::Quick } else { Mode::Full };
     file.overridden_by(flags).resolve(mode).map_err(|error| wrong(&error))
+}
+
+/// Graph and weight files with their whole paths where the board is this
+/// machine, since its agent may stand in another folder. Elsewhere names are
+/// the board's own and stay as typed.
+fn with_whole_paths(mut campaign: CampaignSpec, address: &BoardAddress) -> CampaignSpec {
+    let is_here = match address {
+        BoardAddress::Simulated(_) | BoardAddress::Local => true,
+        BoardAddress::Ssh { .. } | BoardAddress::Unix(_) => false,
+    };
+    if !is_here {
+        return campaign;
+    }
+    let whole = |text: &str| {
+        std::path::absolute(text)
+            .map_or_else(|_| text.to_owned(), |path| path.display().to_string())
+    };
+    for network in &mut campaign.networks {
+        if [".toml", ".json"].iter().any(|ending| network.to_lowercase().ends_with(ending)) {
+            *network = whole(network);
+        }
+    }
+    if !campaign.weights.starts_with("hashed:") {
+        campaign.weights = whole(&campaign.weights);
+    }
+    campaign
 }
 
 fn read_campaign(path: &Path) -> Result<String, Failure> {
