@@ -29,6 +29,8 @@ pub enum AgentCommand {
     Doctor(DoctorArgs),
     /// Run one network once and write its output
     Infer(InferArgs),
+    /// Evaluate top-1 and top-5 accuracy over a folder of labelled images
+    Accuracy(AccuracyArgs),
     /// List the networks, or print one
     Networks(NetworksArgs),
     /// One trial, driven over a pipe by the agent
@@ -130,4 +132,45 @@ pub struct InferArgs {
     /// Safetensors file to write `output` to
     #[arg(long, value_name = "FILE")]
     pub output: PathBuf,
+}
+
+/// Flags of `accuracy`.
+#[derive(Debug, Clone, Args)]
+pub struct AccuracyArgs {
+    /// A network's id, or a graph file that ends in .toml or .json
+    #[arg(long)]
+    pub network: String,
+    /// A safetensors or zip .pth file, a folder of such, or hashed:SEED
+    #[arg(long, value_name = "FILE")]
+    pub weights: String,
+    /// Folder of class folders with JPEG or PNG images, or of images with --labels
+    #[arg(long, value_name = "DIR")]
+    pub images: PathBuf,
+    /// Lines NAME CLASS: NAME an image or a class folder, CLASS its index from 0
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<PathBuf>,
+    /// Classes of another head than the network's own
+    #[arg(long, value_name = "N")]
+    pub classes: Option<u32>,
+    /// Images at once
+    #[arg(long, default_value_t = 8)]
+    pub batch: u32,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// f32, tf32, f16 or bf16
+    #[arg(long, default_value = "f32")]
+    pub precision: String,
+    /// Shorter side after the resize [default: the weight set's]
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub resize: Option<u32>,
+    /// bilinear or bicubic [default: the weight set's]
+    #[arg(long, value_parser = ["bilinear", "bicubic"])]
+    pub interpolation: Option<String>,
+    /// Folder of journal and summary; the same one resumes [default: wattline-accuracy/...]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
 }

@@ -4,6 +4,7 @@
 //! it: the sampler (`serve`), which owns I²C, recorder, spool and socket, and
 //! the runner, which owns candle. `ARCHITECTURE.md` has the map.
 
+pub mod accuracy;
 pub mod args;
 pub mod board;
 pub mod campaign;

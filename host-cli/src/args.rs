@@ -19,7 +19,6 @@ pub struct Cli {
 
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "one value, made once")]
 pub enum HostCommand {
     /// Measure networks on a board and write a report
     Run(RunArgs),
@@ -37,6 +36,8 @@ pub enum HostCommand {
     Compare(CompareArgs),
     /// Write a recorded run in other formats
     Export(ExportArgs),
+    /// Evaluate top-1 and top-5 accuracy of your weights over a folder of labelled images
+    Accuracy(AccuracyArgs),
     /// List the networks, or print one
     Networks(NetworksArgs),
     /// Print completions for a shell
@@ -54,7 +55,7 @@ pub struct RunArgs {
     /// Board: simulated[:ina226], local, ssh://user@host, unix:/path, or a configured name
     #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
     pub on: Option<String>,
-    /// Networks, such as alexnet,resnet18
+    /// Networks, such as alexnet,resnet18, or graph files ending in .toml or .json on the board
     #[arg(long, value_delimiter = ',', value_name = "IDS")]
     pub networks: Option<Vec<String>>,
     /// Images at once, such as 1,8
@@ -84,7 +85,7 @@ pub struct RunArgs {
     /// Seed of the order of the trials [default: 1]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// hashed:SEED, or safetensors on the board: a file, or a folder with NETWORK.safetensors
+    /// hashed:SEED, or on the board a safetensors or zip .pth file, or a folder with NETWORK.safetensors
     #[arg(long, value_name = "SOURCE")]
     pub weights: Option<String>,
     /// A first look: batches 1 and 4, three windows of a second; flagged at best
@@ -195,12 +196,60 @@ pub struct ExportArgs {
 /// Flags of `networks`.
 #[derive(Debug, Clone, Args)]
 pub struct NetworksArgs {
-    /// A network's id
+    /// A network's id, or a graph file that ends in .toml or .json
     pub name: Option<String>,
-    /// Print the graph as TOML
+    /// Print the graph as TOML (with --json as JSON); the text is a graph file
     #[arg(long, requires = "name")]
     pub graph: bool,
     /// One JSON object a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `accuracy`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "The board's agent does the work: for simulated and local the agent's \
+    program of this machine, for ssh:// the one on the board, with FILE and DIR on the board. \
+    The same command after a kill goes on where it was. Preprocessing is the weight set's, told \
+    by the file's name as torchvision publishes it.")]
+pub struct AccuracyArgs {
+    /// A network's id, or a graph file that ends in .toml or .json
+    #[arg(long)]
+    pub network: String,
+    /// A safetensors or zip .pth file, a folder of such, or hashed:SEED
+    #[arg(long, value_name = "FILE")]
+    pub weights: String,
+    /// Folder of class folders with JPEG or PNG images, or of images with --labels
+    #[arg(long, value_name = "DIR")]
+    pub images: String,
+    /// Board: simulated, local, ssh://user@host, or a configured name
+    #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
+    pub on: Option<String>,
+    /// Lines NAME CLASS: NAME an image or a class folder, CLASS its index from 0
+    #[arg(long, value_name = "FILE")]
+    pub labels: Option<String>,
+    /// Classes of another head than the network's own
+    #[arg(long, value_name = "N")]
+    pub classes: Option<u32>,
+    /// Images at once [default: 8]
+    #[arg(long)]
+    pub batch: Option<u32>,
+    /// cpu, cuda or cuda:N [default: cpu]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// f32, tf32, f16 or bf16 [default: f32]
+    #[arg(long)]
+    pub precision: Option<String>,
+    /// Shorter side after the resize, in pixels [default: the weight set's]
+    #[arg(long, value_name = "PIXELS")]
+    pub resize: Option<u32>,
+    /// bilinear or bicubic [default: the weight set's]
+    #[arg(long)]
+    pub interpolation: Option<String>,
+    /// Folder of journal and summary on the board, such as a run's; the same one resumes
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<String>,
+    /// One JSON object
     #[arg(long)]
     pub json: bool,
 }

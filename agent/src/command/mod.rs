@@ -3,6 +3,7 @@
 //! Owns what flags mean, exit statuses and what is printed. Results go to
 //! standard output, all else to standard error.
 
+mod accuracy;
 mod doctor;
 mod infer;
 mod networks;
@@ -72,6 +73,7 @@ pub fn perform(cli: Cli) -> ExitCode {
         AgentCommand::Stdio(args) => stdio::run(&args),
         AgentCommand::Rails(args) => rails::run(&args),
         AgentCommand::Doctor(args) => doctor::run(&args),
+        AgentCommand::Accuracy(args) => accuracy::run(&args),
         AgentCommand::Infer(args) => infer::run(&args),
         AgentCommand::Networks(args) => networks::run(&args),
         AgentCommand::Runner => return ExitCode::from(work::run(io::stdin(), io::stdout())),

@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::{Failure, line};
 use crate::args::NetworksArgs;
-use crate::network::{Graph, SERIES, Totals, by_id, catalog, open, paper_2017, published, totals};
+use crate::network::{
+    Graph, Published, SERIES, Totals, by_id, catalog, open, paper_2017, published, totals,
+};
 
 /// Above this a count that differs from the study's is explained, in percent.
 const EXPLAINED_ABOVE_PERCENT: f64 = 1.0;
@@ -48,7 +50,7 @@ impl Row {
     }
 
     fn accuracy(&self) -> (Option<f64>, Option<f64>, Option<String>) {
-        published(self.id).map_or((None, None, None), |entry| entry.accuracy())
+        published(self.id).map_or((None, None, None), Published::accuracy)
     }
 
     fn json(&self) -> Value {

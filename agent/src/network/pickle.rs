@@ -122,7 +122,7 @@ impl<'a> Machine<'a> {
             0x95 => self.skip(8)?,
             b'(' => self.marks.push(self.stack.len()),
             b'0' => self.pop().map(|_| ())?,
-            b'1' => self.to_mark().map(|_| ())?,
+            b'1' => self.cut_at_mark().map(|_| ())?,
             b'2' => self.top().map(|id| self.stack.push(id))?,
             b'N' | b'G' | b'J' | b'K' | b'M' | 0x88..=0x8b => self.number(code)?,
             b'X' | 0x8c | b'U' | b'T' => self.string(code)?,
@@ -219,9 +219,9 @@ impl<'a> Machine<'a> {
         let value = match code {
             b')' | b']' => Value::Sequence(Vec::new()),
             b'}' => Value::Dict(Vec::new()),
-            b't' | b'l' => Value::Sequence(self.to_mark()?),
+            b't' | b'l' => Value::Sequence(self.cut_at_mark()?),
             b'd' => {
-                let items = self.to_mark()?;
+                let items = self.cut_at_mark()?;
                 Value::Dict(self.pairs(&items)?)
             }
             count => {
@@ -241,7 +241,7 @@ impl<'a> Machine<'a> {
                 let value = self.pop()?;
                 vec![self.pop()?, value]
             }
-            _ => self.to_mark()?,
+            _ => self.cut_at_mark()?,
         };
         let target = self.top()?;
         let pairs = if matches!(code, b's' | b'u') { self.pairs(&items)? } else { Vec::new() };
@@ -288,7 +288,7 @@ impl<'a> Machine<'a> {
         self.stack.last().copied().ok_or_else(|| self.wrong())
     }
 
-    fn to_mark(&mut self) -> Result<Vec<Id>, PickleError> {
+    fn cut_at_mark(&mut self) -> Result<Vec<Id>, PickleError> {
         let mark = self.marks.pop().ok_or_else(|| self.wrong())?;
         Ok(self.stack.split_off(mark))
     }

@@ -3,6 +3,7 @@
 //! Owns what flags mean and what is printed. Results go to standard output,
 //! all else to standard error; a reader that goes away is success.
 
+mod accuracy;
 mod compare;
 mod export;
 mod fetch;
@@ -43,6 +44,7 @@ pub fn perform(cli: Cli) -> ExitCode {
         HostCommand::Report(args) => report::run(&args),
         HostCommand::Compare(args) => compare::run(&args),
         HostCommand::Export(args) => export::run(&args),
+        HostCommand::Accuracy(args) => return accuracy::run(&args),
         HostCommand::Networks(args) => return networks::run(&args),
         HostCommand::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "wattline", &mut io::stdout());
