@@ -245,6 +245,17 @@ pub struct BoardReply {
     pub rails: Vec<RailDescription>,
     /// Channels that it would not, with the reason.
     pub skipped: Vec<(String, SkipReason)>,
+    /// The board's GPU, where it has one.
+    pub gpu: Option<GpuPresence>,
+}
+
+/// A GPU that is there, usable or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuPresence {
+    /// Its name.
+    pub name: String,
+    /// Whether `wattline-runner-cuda` is beside the agent.
+    pub has_runner: bool,
 }
 
 /// Answer to [`Command::Status`].

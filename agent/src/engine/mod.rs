@@ -17,4 +17,4 @@ mod target;
 pub use error::EngineError;
 pub use executor::{CandleExecutor, Options, PlannedLayer, Spans, check_batch};
 pub use plan::{Activation, Plan, PlanOptions, Step, StepOp, Value};
-pub use target::{Precision, Processor, TargetError};
+pub use target::{Precision, Processor, TargetError, probe_cuda};

@@ -129,6 +129,14 @@ pub(super) fn open(processor: Processor, precision: Precision) -> Result<Device,
     }
 }
 
+/// Opens the GPU with this ordinal and lets it go again.
+///
+/// # Errors
+/// [`EngineError::CudaNotBuilt`] and [`EngineError::Open`].
+pub fn probe_cuda(ordinal: usize) -> Result<(), EngineError> {
+    open(Processor::Cuda(ordinal), Precision::F32).map(|_| ())
+}
+
 /// Asks candle for the smallest convolution and product, because which types
 /// its CPU kernels take changes from release to release.
 fn check_cpu(precision: Precision) -> Result<(), EngineError> {

@@ -10,8 +10,8 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 use wattline_protocol::campaign_spec::CampaignSpec;
 use wattline_protocol::command::{
-    Acknowledge, BoardReply, Command, CurrentRun, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal,
-    Reply, Side, SpooledRun, StatusReply,
+    Acknowledge, BoardReply, Command, CurrentRun, GpuPresence, Hello, PROTOCOL_MAX, PROTOCOL_MIN,
+    Refusal, Reply, Side, SpooledRun, StatusReply,
 };
 use wattline_protocol::digest::protocol_digest;
 use wattline_protocol::record::{
@@ -28,6 +28,7 @@ use crate::campaign::state::Method;
 use crate::clock::{self, Clock, SystemClock};
 use crate::recorder::outlet::{Listening, Outlet};
 use crate::recorder::{Recorder, RecorderStart};
+use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, Sampling, SamplingError};
 use crate::spool::{LogReader, Spool, SpoolError};
@@ -297,6 +298,10 @@ impl Hub {
             chips,
             rails,
             skipped: self.source.skipped(),
+            gpu: gpu::present().map(|name| {
+                let has_runner = self.programs.cuda.is_some();
+                GpuPresence { name, has_runner }
+            }),
         }))
     }
 

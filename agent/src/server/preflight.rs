@@ -12,6 +12,7 @@ use wattline_protocol::record::Plan;
 
 use crate::campaign::plan::{KnownNetwork, PlanError, plan as make_plan};
 use crate::network::{self, Graph, NetworkError, WeightsError, catalog};
+use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
 use crate::spool::{Spool, SpoolError};
 
@@ -45,8 +46,9 @@ pub(super) fn plan(
     };
     let plan = make_plan(campaign, cores, known).map_err(refusal_of)?;
     for device in &campaign.device {
-        if device != "cpu" && programs.cuda.is_none() {
-            return Err(Refusal::NoDevice { device: device.clone() });
+        if device != "cpu" {
+            gpu::check(programs.cuda.as_deref(), device)
+                .map_err(|missing| Refusal::NoGpu { device: device.clone(), missing })?;
         }
         for precision in &campaign.precision {
             if device == "cpu" && *precision == Precision::Tf32 {
@@ -140,6 +142,8 @@ fn bytes(estimate: f64) -> u64 {
 mod tests {
     use wattline_protocol::campaign_spec::{CampaignFile, Mode};
 
+    use wattline_protocol::command::GpuPart;
+
     use super::*;
 
     fn refused(text: &str) -> Refusal {
@@ -160,7 +164,8 @@ mod tests {
     #[test]
     fn a_gpu_without_a_runner_is_refused_before_the_night() {
         let refusal = refused("networks = ['alexnet']\ndevice = ['cuda']");
-        assert_eq!(refusal, Refusal::NoDevice { device: "cuda".into() });
+        let missing = GpuPart::Runner;
+        assert_eq!(refusal, Refusal::NoGpu { device: "cuda".into(), missing });
     }
 
     #[test]

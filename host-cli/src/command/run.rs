@@ -9,7 +9,7 @@ use std::path::Path;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::campaign_spec::{CampaignFile, CampaignSpec, Mode, SpecError};
-use wattline_protocol::command::{Command, Hello, Reply, Side};
+use wattline_protocol::command::{Command, GpuPresence, Hello, Reply, Side};
 use wattline_protocol::record::RunId;
 
 use super::report::{self, Made};
@@ -198,11 +198,27 @@ async fn begin(
             about.rails.len(),
             rails.join(", ")
         ));
+        if let Some(notice) = about.gpu.as_ref().and_then(|gpu| cpu_only(gpu, campaign)) {
+            say(&notice);
+        }
         if simulated {
             say("every power and energy of this run is simulated; times are this machine's own");
         }
     }
     Ok((client, store, simulated))
+}
+
+/// Said where a GPU is there and nothing of the campaign runs on it.
+fn cpu_only(gpu: &GpuPresence, campaign: &CampaignSpec) -> Option<String> {
+    if campaign.device.iter().any(|device| device != "cpu") {
+        return None;
+    }
+    let mend = if gpu.has_runner {
+        "add --device cuda to measure it"
+    } else {
+        "it cannot be measured: wattline-runner-cuda is not installed (docs/gpu.md)"
+    };
+    Some(format!("NOTICE: ONLY THE CPU IS MEASURED. This board has a GPU ({}); {mend}.", gpu.name))
 }
 
 async fn ask(
