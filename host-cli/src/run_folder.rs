@@ -26,6 +26,16 @@ pub const META_BOARD: &str = "board";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunFolder {
     path: PathBuf,
+    origin: Origin,
+}
+
+/// How a command came by the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Origin {
+    /// A run was there before.
+    Found,
+    /// For a new run; `made` are the folders that were absent, innermost first.
+    Created { made: Vec<PathBuf> },
 }
 
 impl RunFolder {
@@ -39,13 +49,13 @@ impl RunFolder {
         let below = Path::new(RUNS).join(run);
         for path in [&direct, &below] {
             if path.join(RECORDING).exists() {
-                return Ok(Self { path: path.clone() });
+                return Ok(Self::found(path.clone()));
             }
         }
         // The recording itself, named directly, is understood too.
         if direct.is_file() && direct.file_name().is_some_and(|name| name == RECORDING) {
             let parent = direct.parent().filter(|parent| !parent.as_os_str().is_empty());
-            return Ok(Self { path: parent.unwrap_or(Path::new(".")).to_owned() });
+            return Ok(Self::found(parent.unwrap_or(Path::new(".")).to_owned()));
         }
         let what = if direct.is_file() {
             format!("{run} is a file, not the directory of a run")
@@ -94,6 +104,8 @@ impl RunFolder {
                 "choose an absent or empty one with --out",
             ));
         }
+        let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
+        let made = path.ancestors().take_while(absent).map(Path::to_owned).collect();
         fs::create_dir_all(&path).map_err(|error| {
             Failure::of(
                 Exit::Failed,
@@ -102,7 +114,25 @@ impl RunFolder {
                 "choose another with --out, or make room",
             )
         })?;
-        Ok(Self { path })
+        Ok(Self { path, origin: Origin::Created { made } })
+    }
+
+    fn found(path: PathBuf) -> Self {
+        Self { path, origin: Origin::Found }
+    }
+
+    /// Takes back what [`Self::create`] and [`Self::begin`] made, for a run of
+    /// which nothing came; a run that was there before is not touched, nor a
+    /// directory of the user's own.
+    pub fn discard(&self) {
+        let Origin::Created { made } = &self.origin else { return };
+        for name in [RECORDING, "recording.sqlite-wal", "recording.sqlite-shm", CAMPAIGN] {
+            let _ = fs::remove_file(self.path.join(name));
+        }
+        for folder in made {
+            // One that meanwhile holds something else stays.
+            let _ = fs::remove_dir(folder);
+        }
     }
 
     /// The directory.

@@ -492,7 +492,14 @@ fn syntax(text: &str, error: &toml::de::Error) -> SpecError {
         .span()
         .and_then(|span| text.get(..span.start))
         .map_or(0, |before| before.matches('\n').count() + 1);
-    SpecError::Syntax { line, message: error.message().to_owned() }
+    // The parser says what it expected, not of which key.
+    let row = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+    let key = row.split('=').next().unwrap_or_default().trim();
+    let message = match KEYS.into_iter().find(|known| *known == key) {
+        Some(key) => format!("`{key}`: {}", error.message()),
+        None => error.message().to_owned(),
+    };
+    SpecError::Syntax { line, message }
 }
 
 #[cfg(test)]

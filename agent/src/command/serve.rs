@@ -51,12 +51,9 @@ fn socket_failure(error: &ServeError) -> Failure {
             (EX_CONFIG, "use the agent that serves there, or another --socket")
         }
         ServeError::NotASocket { .. } => (EX_CONFIG, "choose another with --socket"),
-        ServeError::Bind { source, .. } => match source.kind() {
-            std::io::ErrorKind::PermissionDenied => {
-                (EX_NOPERM, "choose a folder of your own with --socket")
-            }
-            _ => (EX_CONFIG, "choose another with --socket"),
-        },
+        ServeError::Bind { source, .. } => {
+            (folder_status(source), "choose one in a folder of your own with --socket")
+        }
         ServeError::Signals(_) => (EX_SOFTWARE, ""),
     };
     Failure::of(status, "the agent cannot serve", error, mend)
@@ -94,10 +91,8 @@ pub(super) fn state_folder() -> Result<PathBuf, Failure> {
 
 pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(|error| {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let status = if denied { EX_NOPERM } else { EX_CONFIG };
         let what = format!("folder {} cannot be made", path.display());
-        Failure::of(status, what, &error, "choose another with --spool or --socket")
+        Failure::of(folder_status(&error), what, &error, "choose another with --spool or --socket")
     })
 }
 
@@ -118,19 +113,29 @@ fn spool(args: &ServeArgs) -> Result<Spool, Failure> {
 }
 
 fn root_failure(path: &Path, error: &RootError) -> Failure {
-    let what = format!("spool {} cannot be used", path.display());
-    Failure::of(
-        EX_CONFIG,
-        what,
-        error,
-        "end the agent that uses it, see to its permissions, or choose another with --spool",
-    )
+    let (status, mend) = match error {
+        RootError::InUse { .. } => {
+            (EX_CONFIG, "end the agent that uses it, or choose another with --spool")
+        }
+        RootError::Unusable { source, .. } => {
+            (folder_status(source), "see to its permissions, or choose another with --spool")
+        }
+    };
+    Failure::of(status, format!("spool {} cannot be used", path.display()), error, mend)
+}
+
+/// What is not permitted is told from what is wrong.
+fn folder_status(error: &std::io::Error) -> u8 {
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => EX_NOPERM,
+        _ => EX_CONFIG,
+    }
 }
 
 fn open_tee(path: &Path) -> Result<File, Failure> {
     OpenOptions::new().create(true).append(true).open(path).map_err(|error| {
         let what = format!("tee {} cannot be opened", path.display());
-        Failure::of(EX_CONFIG, what, &error, "choose another file with --tee")
+        Failure::of(folder_status(&error), what, &error, "choose another file with --tee")
     })
 }
 

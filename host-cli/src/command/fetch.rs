@@ -36,7 +36,8 @@ pub(super) async fn run(args: FetchArgs) -> Result<Exit, Failure> {
     if let Err(failure) = &collected
         && frames == 0
     {
-        discard_empty(&folder, store);
+        drop(store);
+        folder.discard();
         return Err(failure.clone());
     }
     if collected? == Collected::Left {
@@ -90,13 +91,4 @@ fn open(
             Ok((folder, store))
         }
     }
-}
-
-/// A fetch of nothing leaves no directory that looks like a run.
-fn discard_empty(folder: &RunFolder, store: Store) {
-    drop(store);
-    for name in ["recording.sqlite", "recording.sqlite-wal", "recording.sqlite-shm"] {
-        let _ = std::fs::remove_file(folder.path().join(name));
-    }
-    let _ = std::fs::remove_dir(folder.path());
 }

@@ -34,7 +34,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let id = run_id(&address, client.hello())?;
     let folder = RunFolder::create(args.out.as_deref(), &id)?;
     let begun = begin(&args, client, &address, &campaign, &id, &folder).await;
-    let (client, mut store, simulated) = begun.inspect_err(|_| discard(&folder))?;
+    let (client, mut store, simulated) = begun.inspect_err(|_| folder.discard())?;
     if args.detach {
         client.close().await;
         store.finish().map_err(|error| store_failure(&error))?;
@@ -231,18 +231,4 @@ async fn ask(
         Reply::Refused(refused) => Err(refusal::failure(&refused, address, Some(id))),
         reply => Ok(reply),
     }
-}
-
-/// A run that did not begin leaves no directory that looks like one.
-fn discard(folder: &RunFolder) {
-    for name in [
-        crate::run_folder::RECORDING,
-        "recording.sqlite-wal",
-        "recording.sqlite-shm",
-        crate::run_folder::CAMPAIGN,
-    ] {
-        let _ = std::fs::remove_file(folder.path().join(name));
-    }
-    // Only where it is empty: it may be the user's own --out.
-    let _ = std::fs::remove_dir(folder.path());
 }
