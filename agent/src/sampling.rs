@@ -1,4 +1,4 @@
-//! What a run samples: the chips of this board, started and stopped together.
+//! What a run samples: chips and meters of this board, started and stopped together.
 //!
 //! Owns the choice between the simulated board and the real one, and the
 //! samplers of one run. Knows neither records' identities nor networks.
@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use thiserror::Error;
+use tracing::warn;
 use wattline_protocol::record::{
     ChipDescription, ChipKind, RailDescription, RailEnergy, SamplerReport, Scheduling, Simulation,
     SkipReason,
@@ -18,8 +19,9 @@ use crate::power::bus::linux::LinuxBus;
 use crate::power::bus::sim::{LoadMeter, SimBoard};
 use crate::power::chip::{ChipError, Profile};
 use crate::power::discover::{ChipRails, Found};
+use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, ring};
-use crate::power::sampler::{Sampler, SamplerCore, SamplerHandle, SamplerParts};
+use crate::power::sampler::{Sampler, SamplerHandle, Stepped};
 use crate::recorder::{LANE_CHIPS, LaneInput};
 
 /// The simulated board is one and the same piece at every start: its chip's
@@ -137,28 +139,14 @@ impl Sampling {
     /// # Errors
     /// [`SamplingError`]: no rail, or a chip that does not answer.
     pub fn start(source: &PowerSource) -> Result<Self, SamplingError> {
-        let mut cores = Vec::new();
-        let mut lanes = Vec::new();
-        let mut rails = Vec::new();
-        for (index, (chip, bus)) in chips_of(source)?.into_iter().enumerate() {
-            let lane = LANE_CHIPS + u8::try_from(index).unwrap_or(u8::MAX - LANE_CHIPS);
-            let (producer, consumer) = ring(RING_SWEEPS);
-            let core = SamplerCore::configured(SamplerParts {
-                chip: chip.chip,
-                bus,
-                bus_number: chip.bus,
-                bus_clock_hz: chip.bus_clock_hz,
-                share: chip.share,
-                clock: Arc::new(SystemClock),
-                ring: producer,
-                lane,
-            })?;
-            let described = chip.describe(core.chip(), u16::try_from(index).unwrap_or(u16::MAX));
-            lanes.push(LaneInput { lane, columns: 2 * described.len(), ring: consumer });
-            rails.extend(described);
-            cores.push(core);
+        let mut made = Made::default();
+        match source {
+            PowerSource::Simulated { board, .. } => {
+                made.chip(&ChipRails::simulated(board, Profile::Fast), Box::new(board.bus()))?;
+            }
+            PowerSource::Real(found) => made.all_of(found)?,
         }
-        let chips = cores.iter().map(SamplerCore::describe).collect();
+        let Made { cores, chips, rails, lanes } = made;
         let samplers = cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
@@ -173,27 +161,77 @@ impl Sampling {
     }
 }
 
-/// A chip with its rails, and the bus it is read over.
-type ChipOnBus = (ChipRails, Box<dyn I2cBus>);
+/// What the samplers of one run are made of.
+#[derive(Default)]
+struct Made {
+    cores: Vec<Stepped>,
+    chips: Vec<ChipDescription>,
+    rails: Vec<RailDescription>,
+    lanes: Vec<LaneInput>,
+}
 
-/// The chips of a source, each with a bus of its own.
-fn chips_of(source: &PowerSource) -> Result<Vec<ChipOnBus>, SamplingError> {
-    match source {
-        PowerSource::Simulated { board, .. } => {
-            let bus: Box<dyn I2cBus> = Box::new(board.bus());
-            Ok(vec![(ChipRails::simulated(board, Profile::Fast), bus)])
+impl Made {
+    /// Chips by their registers; those that cannot be read so by their
+    /// driver's files; and whatever else the kernel reads for us.
+    fn all_of(&mut self, found: &Found) -> Result<(), SamplingError> {
+        let (mut by_register, mut refused) = (Vec::new(), None);
+        for chip in &found.chips {
+            let made = LinuxBus::open(chip.bus)
+                .map_err(SamplingError::Start)
+                .and_then(|bus| self.chip(chip, Box::new(bus)));
+            match made {
+                Ok(()) => by_register.push((chip.bus, chip.chip.address().get())),
+                Err(error) => {
+                    let (bus, address) = (chip.bus, chip.chip.address().get());
+                    let error_shown = &error as &dyn std::error::Error;
+                    warn!(
+                        error = error_shown,
+                        bus, address, "Registers cannot be read; its driver is."
+                    );
+                    refused = Some(error);
+                }
+            }
         }
-        PowerSource::Real(found) if found.chips.is_empty() => {
-            Err(SamplingError::NoRail { looked_for: looked_for(found) })
+        for meter in &found.meters {
+            if meter.place.is_none_or(|place| !by_register.contains(&place)) {
+                self.meter(meter)?;
+            }
         }
-        PowerSource::Real(found) => found
-            .chips
-            .iter()
-            .map(|chip| {
-                let bus: Box<dyn I2cBus> = Box::new(LinuxBus::open(chip.bus)?);
-                Ok((chip.clone(), bus))
-            })
-            .collect(),
+        match refused {
+            _ if !self.cores.is_empty() => Ok(()),
+            Some(error) => Err(error),
+            None => Err(SamplingError::NoRail { looked_for: looked_for(found) }),
+        }
+    }
+
+    fn chip(&mut self, chip: &ChipRails, bus: Box<dyn I2cBus>) -> Result<(), SamplingError> {
+        let (index, lane) = self.next();
+        let (producer, consumer) = ring(RING_SWEEPS);
+        let core = chip.sampler(bus, Arc::new(SystemClock), producer, lane)?;
+        let described = chip.describe(core.chip(), index);
+        self.lanes.push(LaneInput { lane, columns: 2 * described.len(), ring: consumer });
+        self.rails.extend(described);
+        self.chips.push(core.describe());
+        self.cores.push(Stepped::Chip(Box::new(core)));
+        Ok(())
+    }
+
+    fn meter(&mut self, meter: &Meter) -> Result<(), SamplingError> {
+        let (index, lane) = self.next();
+        let (producer, consumer) = ring(RING_SWEEPS);
+        let core = MeterCore::opened(meter, Arc::new(SystemClock), producer, lane)?;
+        self.lanes.push(LaneInput { lane, columns: 2 * meter.rails.len(), ring: consumer });
+        self.rails.extend(meter.describe_rails(index));
+        self.chips.push(meter.describe(lane));
+        self.cores.push(Stepped::Meter(Box::new(core)));
+        Ok(())
+    }
+
+    /// Place among the chips, and lane of the samples.
+    fn next(&self) -> (u16, u8) {
+        let index = self.cores.len();
+        let lane = LANE_CHIPS.saturating_add(u8::try_from(index).unwrap_or(u8::MAX));
+        (u16::try_from(index).unwrap_or(u16::MAX), lane)
     }
 }
 
@@ -209,4 +247,43 @@ pub fn looked_for(found: &Found) -> Vec<String> {
         .map(|place| format!("{} at {}: {}", place.what, place.path.display(), place.found))
         .chain(skipped)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::power::discover;
+
+    #[test]
+    fn a_processors_counters_are_rails_of_a_run() {
+        let root = tempfile::tempdir().unwrap();
+        for (zone, name) in [("intel-rapl:0", "package-0"), ("intel-rapl:0:1", "dram")] {
+            let folder = root.path().join("class/powercap").join(zone);
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("name"), name).unwrap();
+            std::fs::write(folder.join("energy_uj"), "1000\n").unwrap();
+            std::fs::write(folder.join("max_energy_range_uj"), "262143328850\n").unwrap();
+        }
+        let source = PowerSource::Real(discover::find(root.path()));
+        let mut sampling = Sampling::start(&source).unwrap();
+        let names: Vec<&str> = sampling.rails.iter().map(|rail| rail.name.as_str()).collect();
+        assert_eq!(names, ["package-0", "dram"]);
+        assert_eq!(sampling.chips[0].kind, ChipKind::EnergyCounter);
+        let mut lane = sampling.lanes.remove(0);
+        while lane.ring.waiting() < 2 {
+            std::thread::yield_now();
+        }
+        // A counter that stands still is no power.
+        assert_eq!(lane.ring.pop().unwrap().sweep.codes[..4], [0, 1, 0, 1]);
+        assert_eq!(sampling.stop()[0].failed, 0);
+    }
+
+    #[test]
+    fn a_machine_without_rails_says_where_it_looked() {
+        let root = tempfile::tempdir().unwrap();
+        let refused = Sampling::start(&PowerSource::Real(discover::find(root.path()))).err();
+        let Some(SamplingError::NoRail { looked_for }) = refused else { panic!("another error") };
+        assert_eq!(looked_for.len(), 4);
+        assert!(looked_for[3].contains("powercap"), "{looked_for:?}");
+    }
 }

@@ -4,15 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use wattline_protocol::record::SkipReason;
+use wattline_protocol::record::{RailSource, SkipReason};
 
 use super::{Failure, line};
 use crate::args::RailsArgs;
 use crate::clock::SystemClock;
 use crate::power::bus::linux::LinuxBus;
-use crate::power::discover::{self, ChipRails, DetectedRail};
+use crate::power::discover::{self, ChipRails, DetectedRail, Found};
 use crate::power::ring::ring;
-use crate::power::sampler::{SamplerCore, SamplerParts};
+use crate::power::sampler::SamplerCore;
 use crate::sampling::looked_for;
 
 /// Sweeps that the ring of a rate measurement holds; nobody reads them.
@@ -23,13 +23,9 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
     let root = args.sysfs_root.as_deref().unwrap_or(system);
     let mut found = discover::find(root);
     if root == system {
-        for chip in &found.chips {
-            let rate_hz = measured_rate_hz(chip);
-            let same = |rail: &&mut DetectedRail| {
-                rail.bus == Some(chip.bus) && rail.address == Some(chip.chip.address().get())
-            };
-            for rail in found.rails.iter_mut().filter(same) {
-                rail.rate_hz = rate_hz;
+        for chip in found.chips.clone() {
+            if let Some((core, rate_hz)) = measured(&chip) {
+                found.sampled_by_registers(&core, rate_hz);
             }
         }
     }
@@ -48,26 +44,28 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
         status: 3,
         what: "no power rail was found on this board".into(),
         because: looked_for(&found),
-        mend: "measure on a board with INA monitors, or use `wattline run --on simulated`",
+        mend: mend(&found),
     })
 }
 
-/// Fresh conversions a second, read for a moment; `None` where the chip cannot
-/// be read (then a run would say why).
-fn measured_rate_hz(chip: &ChipRails) -> Option<f64> {
+fn mend(found: &Found) -> &'static str {
+    let is_closed = |rail: &DetectedRail| {
+        rail.source == RailSource::Rapl && rail.skipped == Some(SkipReason::NoPermission)
+    };
+    if found.rails.iter().any(is_closed) {
+        return "let all read the counters: sudo chmod a+r /sys/class/powercap/*/energy_uj";
+    }
+    "measure on a board with INA monitors, or use `wattline run --on simulated`"
+}
+
+/// The chip as a run samples it, and its fresh conversions a second over a
+/// moment; `None` where it cannot be read (then a run reads its driver).
+fn measured(chip: &ChipRails) -> Option<(SamplerCore, f64)> {
     let (producer, _reader) = ring(RING_SWEEPS);
-    let mut core = SamplerCore::configured(SamplerParts {
-        chip: chip.chip,
-        bus: Box::new(LinuxBus::open(chip.bus).ok()?),
-        bus_number: chip.bus,
-        bus_clock_hz: chip.bus_clock_hz,
-        share: chip.share,
-        clock: Arc::new(SystemClock),
-        ring: producer,
-        lane: 0,
-    })
-    .ok()?;
-    Some(discover::measured_rate_hz(&mut core, &SystemClock))
+    let bus = Box::new(LinuxBus::open(chip.bus).ok()?);
+    let mut core = chip.sampler(bus, Arc::new(SystemClock), producer, 0).ok()?;
+    let rate_hz = discover::measured_rate_hz(&mut core, &SystemClock);
+    Some((core, rate_hz))
 }
 
 fn as_json(rail: &DetectedRail) -> String {

@@ -1,13 +1,20 @@
 //! What can be sampled on this board, and as which rails.
 //!
 //! Owns the search of the running system, the account of where it looked, and
-//! the description of rails for the record. Reads sysfs alone: no register is
+//! the description of rails for the record; each tree's layout is a file of
+//! its own. Reads sysfs alone: no register is
 //! touched, no address is probed, so that no stranger on the bus is spoken to.
 //! Labels and shunts come from the running system; nothing is guessed from the
 //! board's name.
 //! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
 
+mod hwmon;
+mod iio;
+mod place;
+mod powercap;
+mod search;
 mod sysfs;
+mod tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,6 +26,7 @@ use super::bus::I2cBus;
 use super::bus::sim::SimBoard;
 use super::bus::sim::board::{BUS_NUMBER, SHUNT_TOLERANCE};
 use super::chip::{Chip, ChipError, Profile, bits_ns};
+use super::meter::Meter;
 use super::pace::BusShare;
 use super::ring::SweepProducer;
 use super::sampler::{SamplerCore, SamplerParts};
@@ -29,8 +37,6 @@ pub use sysfs::{GivenChip, GivenRail, find, given};
 /// Tolerance of a shunt of which only the value is known, as a fraction: the
 /// usual class of the current-sense resistors on such boards.
 pub const SHUNT_TOLERANCE_ASSUMED: f64 = 0.01;
-/// Labels under which boards have their whole input.
-const TOTAL_LABELS: [&str; 4] = ["VDD_IN", "VIN", "POM_5V_IN", "POM_VDD_IN"];
 /// Sweeps after which a measurement of the rate ends, and its longest time.
 const RATE_SWEEPS: u64 = 500;
 const RATE_TIME: Nanos = Nanos::from_millis(200);
@@ -111,6 +117,8 @@ pub struct Found {
     pub rails: Vec<DetectedRail>,
     /// Chips that can be sampled by their registers.
     pub chips: Vec<ChipRails>,
+    /// Rails that the kernel reads for us, those of `chips` among them.
+    pub meters: Vec<Meter>,
     /// Where was looked, whether or not something was there.
     pub looked_for: Vec<LookedFor>,
 }
@@ -247,10 +255,6 @@ pub fn measured_rate_hz(core: &mut SamplerCore, clock: &dyn Clock) -> f64 {
 pub fn raspberry_pi() -> Option<String> {
     let board = rppal::system::DeviceInfo::new().ok()?;
     Some(format!("{} ({})", board.model(), board.soc()))
-}
-
-fn role_of(label: &str) -> RailRole {
-    if TOTAL_LABELS.contains(&label) { RailRole::Total } else { RailRole::Part }
 }
 
 #[cfg(test)]

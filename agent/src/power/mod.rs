@@ -8,6 +8,7 @@
 pub mod bus;
 pub mod chip;
 pub mod discover;
+pub mod meter;
 pub mod pace;
 pub mod ring;
 pub mod sampler;

@@ -18,6 +18,7 @@ use wattline_protocol::units::BoardTime;
 
 use super::bus::{BusError, I2cBus};
 use super::chip::{CODES_MAX, Chip, ChipError, Ownership, Reading, bits_ns};
+use super::meter::MeterCore;
 use super::pace::{BusShare, Conversion, Judgement, Pace, PaceTiming, Swept};
 use super::ring::{Sweep, SweepProducer, status_at, status_of_all};
 use crate::clock::Clock;
@@ -221,6 +222,30 @@ impl SamplerCore {
     }
 }
 
+/// What a sampler's thread steps.
+pub enum Stepped {
+    /// A chip by its registers.
+    Chip(Box<SamplerCore>),
+    /// Files that the kernel reads for us.
+    Meter(Box<MeterCore>),
+}
+
+impl Stepped {
+    fn step(&mut self) {
+        match self {
+            Self::Chip(core) => core.step(),
+            Self::Meter(core) => core.step(),
+        };
+    }
+
+    fn report(&self) -> SamplerReport {
+        match self {
+            Self::Chip(core) => core.report(),
+            Self::Meter(core) => core.report(),
+        }
+    }
+}
+
 /// The thread of a sampler.
 pub struct Sampler;
 
@@ -229,7 +254,7 @@ impl Sampler {
     ///
     /// # Errors
     /// The kernel's error where no thread can be started.
-    pub fn start(core: SamplerCore) -> std::io::Result<SamplerHandle> {
+    pub fn start(core: Stepped) -> std::io::Result<SamplerHandle> {
         let stop = Arc::new(AtomicBool::new(false));
         let shown = Arc::new(Mutex::new(core.report()));
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
@@ -247,17 +272,18 @@ impl Sampler {
     }
 }
 
-fn run(mut core: SamplerCore, stop: &AtomicBool, shown: &Mutex<SamplerReport>) -> SamplerReport {
+fn run(mut core: Stepped, stop: &AtomicBool, shown: &Mutex<SamplerReport>) -> SamplerReport {
     while !stop.load(Ordering::Acquire) {
         core.step();
-        if core.report.sweeps.is_multiple_of(REPORT_SWEEPS) {
+        let report = core.report();
+        if report.sweeps.is_multiple_of(REPORT_SWEEPS) {
             // Never waits for a reader: the next copy is milliseconds away.
             if let Ok(mut shown) = shown.try_lock() {
-                *shown = core.report;
+                *shown = report;
             }
         }
     }
-    core.report
+    core.report()
 }
 
 /// A running sampler; dropping it stops the thread.

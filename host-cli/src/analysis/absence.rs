@@ -77,7 +77,7 @@ fn samples(start: Option<&RunStart>, lane: u8) -> String {
     let chip = start.and_then(|start| start.chips.iter().find(|chip| chip.lane == lane));
     match chip {
         Some(chip) => {
-            format!("samples of {} at {}-{:04x}", chip.kind.name(), chip.bus, chip.address)
+            format!("samples of {}", chip.name())
         }
         None => format!("samples of lane {lane}"),
     }

@@ -106,10 +106,14 @@ pub fn write_samples(
         .map(|(rail, _, used)| ShuntCorrection { rail: rail.clone(), shunt_ohm: *used })
         .collect();
     for lane in &recording.lanes {
-        let rails: Vec<(RailDescription, Sensor)> = rails_of(recording, lane.epoch, &corrections)?
+        let rails: Vec<Column> = rails_of(recording, lane.epoch, &corrections)?
             .into_iter()
             .filter(|(_, _, chip)| chip.lane == lane.lane)
-            .map(|(_, rail, chip)| (rail.clone(), Sensor::new(&rail, chip)))
+            .map(|(_, rail, chip)| Column {
+                sensor: Sensor::new(&rail, chip),
+                tells_volts: chip.kind.tells_volts(),
+                rail,
+            })
             .collect();
         let mut written = Ok(());
         let read = lane.for_each_row(BoardTime(0), BoardTime(u64::MAX), |row| {
@@ -127,13 +131,21 @@ pub fn write_samples(
     Ok(())
 }
 
+/// A rail as its samples are written.
+struct Column {
+    rail: RailDescription,
+    sensor: Sensor,
+    /// False where watts alone are measured: volts and amperes stay empty.
+    tells_volts: bool,
+}
+
 fn write_row(
     lane: &Lane,
-    rails: &[(RailDescription, Sensor)],
+    rails: &[Column],
     row: &SampleRow<'_>,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    for (rail, sensor) in rails {
+    for Column { rail, sensor, tells_volts } in rails {
         let slot = usize::from(rail.slot);
         let status = status_of(row.status, slot).unwrap_or(SampleStatus::Bus);
         let time_ns = sensor.centre(instant(row.time_ticks)).0;
@@ -144,7 +156,11 @@ fn write_row(
                 let volts = sensor.scale().bus_voltage(bus).0;
                 let amperes = sensor.scale().current(shunt).0;
                 let watts = sensor.scale().power(shunt, bus).0;
-                write!(out, ",{shunt_code},{bus_code},{volts:.6},{amperes:.6},{watts:.6}")?;
+                write!(out, ",{shunt_code},{bus_code}")?;
+                match tells_volts {
+                    true => write!(out, ",{volts:.6},{amperes:.6},{watts:.6}")?,
+                    false => write!(out, ",,,{watts:.6}")?,
+                }
             }
             None => write!(out, ",,,,,")?,
         }

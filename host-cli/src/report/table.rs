@@ -300,7 +300,7 @@ pub(super) fn rails(analysis: &Analysis) -> Markup {
                         th scope="row" { (rail.name) } td { (rail.role.name()) }
                         td { (rail.source.name()) }
                         td { @if let Some(chip) = chip {
-                            (chip.kind.name()) " " (chip.bus) "-" (format!("{:04x}", chip.address))
+                            (chip.name())
                         } @else { (NONE) } }
                         td.n { (rail.channel) }
                         td.n { (chip.map_or_else(|| NONE.into(), |chip| cycle(chip.cycle_ns))) }

@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use wattline_protocol::record::{LatenessHistogram, RailRole, RunOutcome, SamplerReport};
+use wattline_protocol::record::{
+    ChipDescription, LatenessHistogram, RailRole, RunOutcome, SamplerReport,
+};
 
 use super::html::word;
 use super::text::{brief, count, gap, outcome, plain, scheduling, span};
@@ -154,10 +156,7 @@ fn sampler(analysis: &Analysis) -> Markup {
 fn lane(analysis: &Analysis, report: &SamplerReport) -> String {
     let seconds = (analysis.ended - analysis.started).as_seconds().0;
     let chip = analysis.chips.iter().find(|chip| chip.lane == report.lane);
-    let name = chip.map_or_else(
-        || format!("lane {}", report.lane),
-        |chip| format!("{} at {}-{:04x}", chip.kind.name(), chip.bus, chip.address),
-    );
+    let name = chip.map_or_else(|| format!("lane {}", report.lane), ChipDescription::name);
     let aim = chip.filter(|chip| chip.sweep_period_ns > 0).map_or_else(String::new, |chip| {
         format!(" (aim {}/s)", plain(1e9 / f64::from(chip.sweep_period_ns)))
     });

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use crate::code::RailScale;
 use crate::units::BoardTime;
 
-/// The power-monitor chips Wattline drives by their registers.
+/// What turns a rail's power into codes: a chip that Wattline drives by its
+/// registers, or somebody who read one for us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChipKind {
@@ -16,6 +17,31 @@ pub enum ChipKind {
     Ina3221,
     /// TI INA226: one channel, 16 bit.
     Ina226,
+    /// TI INA219: one channel, 12 bit.
+    Ina219,
+    /// TI INA220: an INA219 for high-side and low-side use.
+    Ina220,
+    /// TI INA230: an INA226 for 28 V.
+    Ina230,
+    /// TI INA231: an INA230 in a smaller package.
+    Ina231,
+    /// TI INA260: an INA226 with a shunt of 2 mΩ inside.
+    Ina260,
+    /// TI INA228: one channel, 20 bit.
+    Ina228,
+    /// TI INA237: one channel, 16 bit, 85 V.
+    Ina237,
+    /// TI INA238: an INA237 with tighter limits.
+    Ina238,
+    /// A kernel driver's files that give volts and amperes: current in the
+    /// place of the shunt's code, voltage in that of the bus's.
+    Driver,
+    /// A file that gives watts alone: power in the place of the shunt's code,
+    /// and 1 in that of the bus's.
+    PowerMeter,
+    /// An energy counter: the mean power since the row before, as
+    /// [`Self::PowerMeter`] has it.
+    EnergyCounter,
 }
 
 impl ChipKind {
@@ -25,7 +51,49 @@ impl ChipKind {
         match self {
             Self::Ina3221 => "ina3221",
             Self::Ina226 => "ina226",
+            Self::Ina219 => "ina219",
+            Self::Ina220 => "ina220",
+            Self::Ina230 => "ina230",
+            Self::Ina231 => "ina231",
+            Self::Ina260 => "ina260",
+            Self::Ina228 => "ina228",
+            Self::Ina237 => "ina237",
+            Self::Ina238 => "ina238",
+            Self::Driver => "driver",
+            Self::PowerMeter => "power meter",
+            Self::EnergyCounter => "energy counter",
         }
+    }
+
+    /// The chip of that name, as a kernel driver has it; `None` for every
+    /// other name, those of what is no chip among them.
+    #[must_use]
+    pub fn chip_named(name: &str) -> Option<Self> {
+        let chips = [
+            Self::Ina3221,
+            Self::Ina226,
+            Self::Ina219,
+            Self::Ina220,
+            Self::Ina230,
+            Self::Ina231,
+            Self::Ina260,
+            Self::Ina228,
+            Self::Ina237,
+            Self::Ina238,
+        ];
+        chips.into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// Whether its codes tell volts and amperes; else they tell watts alone.
+    #[must_use]
+    pub const fn tells_volts(self) -> bool {
+        !matches!(self, Self::PowerMeter | Self::EnergyCounter)
+    }
+
+    /// Whether it is a chip on an I²C bus, with an address.
+    #[must_use]
+    pub const fn is_on_i2c(self) -> bool {
+        !matches!(self, Self::Driver | Self::PowerMeter | Self::EnergyCounter)
     }
 }
 
@@ -95,6 +163,12 @@ pub enum SkipReason {
     NoShunt,
     /// It repeats other channels (a sum).
     Derived,
+    /// The kernel lets others read it.
+    NoPermission,
+    /// What is read of it is no number.
+    NotANumber,
+    /// Another rail contains it, and no rail is the whole board.
+    Contained,
 }
 
 impl SkipReason {
@@ -106,6 +180,9 @@ impl SkipReason {
             Self::Unreadable => "cannot be read",
             Self::NoShunt => "no shunt given",
             Self::Derived => "derived from other channels",
+            Self::NoPermission => "permission denied",
+            Self::NotANumber => "its file holds no number",
+            Self::Contained => "contained in another rail",
         }
     }
 }
@@ -190,6 +267,17 @@ pub struct ChipDescription {
     pub cycle_ns: u32,
     /// Time between the starts of two sweeps that the sampler aims at, in ns.
     pub sweep_period_ns: u32,
+}
+
+impl ChipDescription {
+    /// `ina3221 at 1-0040`; the kind alone where it is no chip on I²C.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.address {
+            0 => self.kind.name().to_owned(),
+            address => format!("{} at {}-{address:04x}", self.kind.name(), self.bus),
+        }
+    }
 }
 
 /// Sweeps that were never recorded.

@@ -141,7 +141,8 @@ fn window(kind: ChipKind, seed: u64, signs: Signs) -> Result<Option<Window>, Chi
     let clock = Arc::new(VirtualClock::starting_at(BoardTime(1_000_000_000)));
     let (limits, noise) = match kind {
         ChipKind::Ina3221 => (ina3221::limits(SHUNT_TOLERANCE), NOISE_INA3221),
-        ChipKind::Ina226 => (ina226::limits(SHUNT_TOLERANCE), NOISE_INA226),
+        // No other kind has a simulated twin.
+        _ => (ina226::limits(SHUNT_TOLERANCE), NOISE_INA226),
     };
     let errors = ChipErrors::drawn(&limits, seed, signs).with_noise(noise.0, noise.1);
     let rails = wattline_agent::power::bus::sim::board::rails_of(kind);

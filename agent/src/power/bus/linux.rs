@@ -11,7 +11,6 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
 
 use i2c_linux_sys::{Flags, i2c_msg, i2c_rdwr};
 
@@ -85,17 +84,6 @@ const PAIR: usize = 2;
 fn is_too_much(done: &Result<(), BusError>) -> bool {
     let refused = nix::errno::Errno::EOPNOTSUPP as i32;
     matches!(done, Err(BusError::Failed { errno, .. }) if *errno == refused)
-}
-
-/// Bus clock of adapter `number` in hertz, as the device tree declares it;
-/// `None` where it declares none (a PC, a USB adapter).
-#[must_use]
-pub fn declared_clock_hz(sysfs_root: &Path, number: u8) -> Option<u32> {
-    let path = format!("class/i2c-adapter/i2c-{number}/of_node/clock-frequency");
-    let bytes = std::fs::read(sysfs_root.join(path)).ok()?;
-    // A device-tree cell: 32 bit, big-endian on every architecture.
-    let cell: [u8; 4] = bytes.get(..4)?.try_into().ok()?;
-    Some(u32::from_be_bytes(cell)).filter(|&hertz| hertz > 0)
 }
 
 const EMPTY: i2c_msg =
@@ -175,15 +163,5 @@ mod tests {
         assert!(is_too_much(&Err(from_errno(at_40(), 95))));
         assert!(!is_too_much(&Err(from_errno(at_40(), 110))));
         assert!(!is_too_much(&Ok(())));
-    }
-
-    #[test]
-    fn the_declared_clock_is_a_big_endian_cell() {
-        let root = tempfile::tempdir().unwrap();
-        let node = root.path().join("class/i2c-adapter/i2c-1/of_node");
-        std::fs::create_dir_all(&node).unwrap();
-        std::fs::write(node.join("clock-frequency"), [0x00, 0x06, 0x1a, 0x80]).unwrap();
-        assert_eq!(declared_clock_hz(root.path(), 1), Some(400_000));
-        assert_eq!(declared_clock_hz(root.path(), 2), None);
     }
 }

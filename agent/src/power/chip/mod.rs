@@ -143,7 +143,32 @@ pub enum Chip {
     Ina226(Ina226),
 }
 
+/// What a driver is made of, whatever the family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChipSetup {
+    /// 7-bit address.
+    pub address: Address7,
+    /// How the chip divides its time.
+    pub profile: Profile,
+    /// Who configures it.
+    pub ownership: Ownership,
+}
+
 impl Chip {
+    /// The driver for a chip with these channels; `None` for a kind that has
+    /// no registers of ours, or where it has none of the channels.
+    #[must_use]
+    pub fn new(kind: ChipKind, setup: ChipSetup, channels: &[u8]) -> Option<Self> {
+        let ChipSetup { address, profile, ownership } = setup;
+        match kind {
+            ChipKind::Ina3221 => {
+                Ina3221::with_channels(address, profile, ownership, channels).map(Self::Ina3221)
+            }
+            ChipKind::Ina226 => Some(Self::Ina226(Ina226::new(address, profile, ownership))),
+            _ => None,
+        }
+    }
+
     /// Which family.
     #[must_use]
     pub const fn kind(&self) -> ChipKind {
@@ -335,6 +360,15 @@ impl Chip {
             shunt_latch_before_end_ns: latch(2 * slot),
             bus_latch_before_end_ns: latch(2 * slot + 1),
         }
+    }
+}
+
+/// Error limits at 25 °C of a chip over a shunt of the given tolerance.
+#[must_use]
+pub const fn limits_of(kind: ChipKind, shunt_tolerance: f64) -> ErrorLimits {
+    match kind {
+        ChipKind::Ina3221 => ina3221::limits(shunt_tolerance),
+        _ => ina226::limits(shunt_tolerance),
     }
 }
 

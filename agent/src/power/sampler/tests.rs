@@ -305,7 +305,7 @@ fn a_thread_samples_in_real_time_and_stops_when_told() {
         lane: 3,
     })
     .unwrap();
-    let handle = Sampler::start(core).unwrap();
+    let handle = Sampler::start(Stepped::Chip(Box::new(core))).unwrap();
     while sweeps.waiting() < 20 {
         clock.sleep_until(clock.now() + Nanos::from_millis(1));
     }

@@ -124,7 +124,7 @@ const INA226_RAILS: [SimRail; 1] = [SimRail {
 pub const fn rails_of(kind: ChipKind) -> &'static [SimRail] {
     match kind {
         ChipKind::Ina3221 => &INA3221_RAILS,
-        ChipKind::Ina226 => &INA226_RAILS,
+        _ => &INA226_RAILS,
     }
 }
 
@@ -184,7 +184,7 @@ impl SimBoard {
     pub fn new(kind: ChipKind, seed: u64, clock: Arc<dyn Clock>) -> Self {
         let (limits, (shunt_lsb, bus_lsb)) = match kind {
             ChipKind::Ina3221 => (ina3221::limits(SHUNT_TOLERANCE), INA3221_NOISE_LSB),
-            ChipKind::Ina226 => (ina226::limits(SHUNT_TOLERANCE), INA226_NOISE_LSB),
+            _ => (ina226::limits(SHUNT_TOLERANCE), INA226_NOISE_LSB),
         };
         let errors = ChipErrors::drawn(&limits, seed, Signs::Drawn).with_noise(shunt_lsb, bus_lsb);
         let idle = |rail: &SimRail| {
@@ -232,7 +232,7 @@ impl SimBoard {
             ChipKind::Ina3221 => {
                 Chip::Ina3221(Ina3221::all_channels(address, profile, Ownership::Ours))
             }
-            ChipKind::Ina226 => Chip::Ina226(Ina226::new(address, profile, Ownership::Ours)),
+            _ => Chip::Ina226(Ina226::new(address, profile, Ownership::Ours)),
         }
     }
 

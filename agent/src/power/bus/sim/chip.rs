@@ -109,7 +109,7 @@ impl SimChip {
                 self.registers[0x11] = 0x2328;
                 ina3221::CONFIG_AT_RESET
             }
-            ChipKind::Ina226 => ina226::CONFIG_AT_RESET,
+            _ => ina226::CONFIG_AT_RESET,
         };
         self.configure(config, at);
     }
@@ -152,13 +152,13 @@ impl SimChip {
     fn read_register(&mut self, register: u8, at: BoardTime, rails: &[RailState]) -> u16 {
         let (mask_enable, ready_bit) = match self.kind {
             ChipKind::Ina3221 => (ina3221::MASK_ENABLE, ina3221::CONVERSION_READY),
-            ChipKind::Ina226 => (ina226::MASK_ENABLE, ina226::CONVERSION_READY),
+            _ => (ina226::MASK_ENABLE, ina226::CONVERSION_READY),
         };
         match register {
             0xfe => TEXAS_INSTRUMENTS,
             0xff => match self.kind {
                 ChipKind::Ina3221 => ina3221::DIE_ID,
-                ChipKind::Ina226 => ina226::DIE_ID,
+                _ => ina226::DIE_ID,
             },
             _ if register == mask_enable => {
                 let kept = self.register(register) & !ready_bit;
@@ -188,7 +188,7 @@ impl SimChip {
     fn configure(&mut self, value: u16, at: BoardTime) {
         let value = match self.kind {
             ChipKind::Ina3221 => value & 0x7fff,
-            ChipKind::Ina226 => (value & 0x0fff) | 0x4000,
+            _ => (value & 0x0fff) | 0x4000,
         };
         self.registers[usize::from(CONFIG)] = value;
         self.started = at;
@@ -207,7 +207,7 @@ impl SimChip {
         for channel in 0..3_u8 {
             let enabled = match self.kind {
                 ChipKind::Ina3221 => value & (0x4000 >> channel) != 0,
-                ChipKind::Ina226 => channel == 0,
+                _ => channel == 0,
             };
             for (quantity, bit, length_ns) in
                 [(Quantity::Shunt, 1, shunt_ns), (Quantity::Bus, 2, bus_ns)]
@@ -230,7 +230,7 @@ impl SimChip {
     fn passes(&self) -> u64 {
         match self.kind {
             ChipKind::Ina3221 => 1,
-            ChipKind::Ina226 => self.average,
+            _ => self.average,
         }
     }
 
@@ -260,7 +260,7 @@ impl SimChip {
         let code = match self.kind {
             ChipKind::Ina3221 if self.average > 1 => self.filtered(index, slot, finished, rails),
             ChipKind::Ina3221 => self.conversion(slot, finished - 1, rails),
-            ChipKind::Ina226 => self.block(slot, finished - 1, rails),
+            _ => self.block(slot, finished - 1, rails),
         };
         self.encode(slot.quantity, code)
     }
@@ -332,10 +332,8 @@ impl SimChip {
                 (ina3221::SHUNT_LSB_V, self.errors.shunt_noise_lsb)
             }
             (ChipKind::Ina3221, Quantity::Bus) => (ina3221::BUS_LSB_V, self.errors.bus_noise_lsb),
-            (ChipKind::Ina226, Quantity::Shunt) => {
-                (ina226::SHUNT_LSB_V, self.errors.shunt_noise_lsb)
-            }
-            (ChipKind::Ina226, Quantity::Bus) => (ina226::BUS_LSB_V, self.errors.bus_noise_lsb),
+            (_, Quantity::Shunt) => (ina226::SHUNT_LSB_V, self.errors.shunt_noise_lsb),
+            (_, Quantity::Bus) => (ina226::BUS_LSB_V, self.errors.bus_noise_lsb),
         }
     }
 
@@ -344,8 +342,8 @@ impl SimChip {
     fn encode(&self, quantity: Quantity, code: f64) -> u16 {
         let (lowest, highest, shift) = match (self.kind, quantity) {
             (ChipKind::Ina3221, _) => (-4_096.0, 4_095.0, 3),
-            (ChipKind::Ina226, Quantity::Shunt) => (-32_768.0, 32_767.0, 0),
-            (ChipKind::Ina226, Quantity::Bus) => (0.0, 32_767.0, 0),
+            (_, Quantity::Shunt) => (-32_768.0, 32_767.0, 0),
+            (_, Quantity::Bus) => (0.0, 32_767.0, 0),
         };
         ((code.round().clamp(lowest, highest) as i16) << shift).cast_unsigned()
     }
@@ -361,7 +359,7 @@ const fn write_mask(kind: ChipKind, register: u8) -> u16 {
         (ChipKind::Ina226, 0x05) => 0x7fff,
         (ChipKind::Ina226, 0x06) => 0xfc03,
         (ChipKind::Ina226, 0x07) => 0xffff,
-        (ChipKind::Ina3221 | ChipKind::Ina226, _) => 0,
+        _ => 0,
     }
 }
 

@@ -1,8 +1,10 @@
 //! The search on trees laid out as kernels lay them out.
 
+use std::fs;
 use std::os::unix::fs::symlink;
 
 use super::*;
+use crate::power::pace::BusShare;
 
 struct Tree(tempfile::TempDir);
 
@@ -89,41 +91,54 @@ fn a_chip_of_a_kernel_driver_is_not_ours_and_samples_its_connected_channels() {
 }
 
 #[test]
-fn an_ina226_has_its_shunt_from_hwmon_and_an_ina219_is_listed_alone() {
+fn a_chip_is_listed_once_although_two_trees_show_it() {
     let tree = Tree::new();
-    for (driver_name, place) in [("ina226", "2-0041"), ("ina219", "2-0044")] {
+    orin(&tree);
+    fs::create_dir_all(tree.root().join("class/hwmon")).unwrap();
+    let real = "../../devices/platform/c240000.i2c/i2c-1/1-0040/hwmon/hwmon3";
+    symlink(real, tree.root().join("class/hwmon/hwmon3")).unwrap();
+    assert_eq!(find(tree.root()).rails.len(), 4);
+    fs::remove_dir_all(tree.root().join("bus")).unwrap();
+    let found = find(tree.root());
+    assert_eq!(found.rails.len(), 4);
+    assert_eq!((found.rails[0].bus, found.rails[0].address), (Some(1), Some(0x40)));
+}
+
+#[test]
+fn what_the_kernel_reads_can_be_sampled_without_a_register() {
+    let tree = Tree::new();
+    orin(&tree);
+    let meters = find(tree.root()).meters;
+    assert_eq!(meters.len(), 1);
+    let names: Vec<&str> = meters[0].rails.iter().map(|rail| rail.name.as_str()).collect();
+    assert_eq!((names, meters[0].place), (vec!["VDD_IN", "VDD_SOC"], Some((1, 0x40))));
+}
+
+#[test]
+fn two_rails_of_one_label_get_two_names() {
+    let tree = Tree::new();
+    for place in ["1-0040", "1-0041"] {
         let chip = tree.bound("ina2xx", place);
-        tree.file(&format!("{chip}/name"), driver_name);
-        let hwmon = format!("{chip}/hwmon/hwmon1");
-        tree.file(&format!("{hwmon}/in1_input"), "12000");
-        tree.file(&format!("{hwmon}/curr1_input"), "700");
-        tree.file(&format!("{hwmon}/shunt_resistor"), "10000");
+        tree.file(&format!("{chip}/name"), "ina226");
+        tree.file(&format!("{chip}/hwmon/hwmon1/label"), "VIN");
+        tree.file(&format!("{chip}/hwmon/hwmon1/in1_input"), "12000");
+        tree.file(&format!("{chip}/hwmon/hwmon1/curr1_input"), "700");
     }
-    let found = find(tree.root());
-    let names: Vec<&str> = found.rails.iter().map(|rail| rail.name.as_str()).collect();
-    assert_eq!(names, ["ina226 2-0041 channel 1", "ina219 2-0044 channel 1"]);
-    assert_eq!(found.chips.len(), 1);
-    assert!((found.chips[0].rails[0].shunt_ohm - 0.01).abs() < 1e-12);
+    let rails = find(tree.root()).rails;
+    assert_eq!((rails[0].name.as_str(), rails[1].name.as_str()), ("VIN", "VIN (1-0041)"));
 }
 
 #[test]
-fn an_empty_tree_has_no_rail_and_tells_where_it_looked() {
+fn the_clock_of_the_bus_is_found_above_a_multiplexer() {
     let tree = Tree::new();
-    let found = find(tree.root());
-    assert!(found.rails.is_empty() && found.chips.is_empty());
-    assert_eq!(found.looked_for.len(), 3);
-    assert!(found.looked_for[0].path.ends_with("bus/i2c/drivers/ina3221"));
-}
-
-#[test]
-fn a_channel_without_a_file_for_its_current_cannot_be_read() {
-    let tree = Tree::new();
-    let chip = tree.bound("ina3221", "1-0041");
-    tree.file(&format!("{chip}/hwmon/hwmon0/in1_label"), "VDDQ\n");
-    tree.file(&format!("{chip}/hwmon/hwmon0/in1_input"), "1100\n");
-    let found = find(tree.root());
-    assert_eq!(found.rails[0].skipped, Some(SkipReason::Unreadable));
-    assert_eq!(skip_reason(&io::Error::from_raw_os_error(61)), SkipReason::NotConnected);
+    orin(&tree);
+    let place = |name| Place::above(&tree.root().join("bus/i2c/devices").join(name)).unwrap();
+    assert_eq!(place("1-0040").clock_hz(tree.root()), Some(400_000));
+    let real = "devices/platform/c240000.i2c";
+    fs::remove_dir_all(tree.root().join("class")).unwrap();
+    assert_eq!(place("1-0040").clock_hz(tree.root()), None);
+    tree.file(&format!("{real}/of_node/clock-frequency"), 100_000_u32.to_be_bytes());
+    assert_eq!(place("1-0040").clock_hz(tree.root()), Some(100_000));
 }
 
 #[test]
@@ -139,7 +154,7 @@ fn a_given_chip_is_ours_unless_a_driver_holds_it() {
     };
     let mut wanted =
         GivenChip { kind: ChipKind::Ina3221, bus: 1, address: 0x40, rails: vec![rail] };
-    let ownership = |chip: &GivenChip| given(tree.root(), chip).unwrap().chip.ownership();
+    let ownership = |chip: &GivenChip| given(tree.root(), chip).unwrap().unwrap().chip.ownership();
     assert_eq!(ownership(&wanted), Ownership::KernelDriver);
     wanted.address = 0x42;
     assert_eq!(ownership(&wanted), Ownership::Ours);

@@ -1,0 +1,152 @@
+//! Meters on files of a temporary folder, in virtual time.
+
+use std::fs;
+use std::path::Path;
+
+use wattline_protocol::code::{BusCode, ShuntCode};
+
+use super::*;
+use crate::clock::VirtualClock;
+use crate::power::ring::{SweepConsumer, ring};
+
+struct Bench {
+    folder: tempfile::TempDir,
+    clock: Arc<VirtualClock>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let clock = Arc::new(VirtualClock::starting_at(BoardTime(1_000_000_000)));
+        Self { folder: tempfile::tempdir().unwrap(), clock }
+    }
+
+    fn write(&self, name: &str, text: &str) -> StepFile {
+        let path = self.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        StepFile { path, step: 1e-6 }
+    }
+
+    fn meter(&self, files: Vec<Files>) -> Meter {
+        let limits = ErrorLimits {
+            shunt_offset_v: 0.0,
+            shunt_gain: 0.05,
+            bus_offset_v: 0.0,
+            bus_gain: 0.0,
+            shunt_tolerance: 0.0,
+        };
+        let rails = files.into_iter().zip(1..).map(|(files, channel)| MeterRail {
+            channel,
+            name: format!("rail {channel}"),
+            role: RailRole::Part,
+            shunt_ohm: None,
+            limits,
+            files,
+        });
+        Meter {
+            kind: ChipKind::Driver,
+            source: RailSource::Rapl,
+            place: None,
+            period_ns: 20_000_000,
+            rails: rails.collect(),
+        }
+    }
+
+    fn core(&self, meter: &Meter) -> (MeterCore, SweepConsumer) {
+        let (producer, consumer) = ring(64);
+        let clock = Arc::clone(&self.clock) as Arc<dyn Clock>;
+        (MeterCore::opened(meter, clock, producer, 16).unwrap(), consumer)
+    }
+}
+
+fn set(file: &Path, text: &str) {
+    fs::write(file, text).unwrap();
+}
+
+#[test]
+fn a_counter_becomes_mean_watts_also_over_its_wrap() {
+    let bench = Bench::new();
+    let counter = bench.write("energy_uj", "262143300000\n");
+    let path = counter.path.clone();
+    let energy = Files::Energy { counter, wraps_at: Some(262_143_328_850) };
+    let meter = bench.meter(vec![energy]).split().remove(0);
+    let (mut core, mut rows) = bench.core(&meter);
+    core.step();
+    assert!(rows.pop().is_none(), "one count is no difference");
+    // 28,850 µJ to the end and 171,150 µJ behind it: 0.2 J in 20 ms are 10 W.
+    set(&path, "171150\n");
+    core.step();
+    let sweep = rows.pop().unwrap().sweep;
+    assert_eq!((sweep.codes[0], sweep.codes[1], sweep.status), (100_000, 1, 0));
+    let watts = meter.rails[0].scale().power(ShuntCode(sweep.codes[0]), BusCode(sweep.codes[1]));
+    assert!((watts.0 - 10.0).abs() < 1e-9, "{watts:?}");
+}
+
+#[test]
+fn a_counter_that_fell_back_without_a_known_end_is_no_row() {
+    assert_eq!(difference(10, 25, None), Some(15));
+    assert_eq!(difference(25, 10, None), None);
+    assert_eq!(difference(25, 10, Some(20)), None);
+    assert_eq!(difference(15, 10, Some(20)), Some(15));
+}
+
+#[test]
+fn volts_and_amperes_are_rows_and_a_shunt_can_be_corrected() {
+    let bench = Bench::new();
+    let mut volts = bench.write("in1_input", "5008\n");
+    let mut amperes = bench.write("curr1_input", "-816 \r\n");
+    (volts.step, amperes.step) = (1e-3, 1e-3);
+    let mut meter = bench.meter(vec![Files::VoltsAmperes { volts, amperes }]);
+    meter.rails[0].shunt_ohm = Some(0.005);
+    let (mut core, mut rows) = bench.core(&meter);
+    core.step();
+    let sweep = rows.pop().unwrap().sweep;
+    assert_eq!((sweep.codes[0], sweep.codes[1]), (-816, 5_008));
+    let mut scale = meter.rails[0].scale();
+    assert!((scale.current(ShuntCode(-816)).0 + 0.816).abs() < 1e-12);
+    // The driver took 5 mΩ; over 10 mΩ the same voltage is half the current.
+    scale.shunt_ohm = 0.01;
+    assert!((scale.current(ShuntCode(-816)).0 + 0.408).abs() < 1e-12);
+}
+
+#[test]
+fn a_file_that_stops_answering_is_a_status_and_reading_goes_on() {
+    let bench = Bench::new();
+    let (one, other) = (bench.write("power1_input", "1000000"), bench.write("power2_input", "7"));
+    let path = other.path.clone();
+    let meter = bench.meter(vec![Files::Power(one), Files::Power(other)]);
+    let (mut core, mut rows) = bench.core(&meter);
+    set(&path, "N/A");
+    core.step();
+    let sweep = rows.pop().unwrap().sweep;
+    assert_eq!((sweep.status, sweep.codes[0]), (0x50, 10_000));
+    let failed_at = bench.clock.now();
+    set(&path, "2500000");
+    core.step();
+    assert_eq!(rows.pop().unwrap().sweep.status, 0);
+    assert_eq!(bench.clock.now() - failed_at, FAILED_PAUSE);
+    let report = core.report();
+    assert_eq!((report.sweeps, report.fresh, report.failed), (2, 1, 1));
+}
+
+#[test]
+fn power_beyond_32_bit_is_overrange() {
+    let bench = Bench::new();
+    let mut file = bench.write("power1_input", "300000");
+    file.step = 1.0;
+    let (mut core, mut rows) = bench.core(&bench.meter(vec![Files::Power(file)]));
+    core.step();
+    let sweep = rows.pop().unwrap().sweep;
+    assert_eq!((sweep.status, sweep.codes[0]), (SampleStatus::Overrange.nibble(), i32::MAX));
+}
+
+#[test]
+fn a_meter_has_one_kind_of_files_and_four_rails_at_most() {
+    let bench = Bench::new();
+    let file = bench.write("power1_input", "1");
+    let mut files = vec![Files::Power(file.clone()); 6];
+    files.push(Files::Energy { counter: file, wraps_at: None });
+    let parts = bench.meter(files).split();
+    let shape: Vec<_> = parts.iter().map(|part| (part.kind, part.rails.len())).collect();
+    let power = ChipKind::PowerMeter;
+    assert_eq!(shape, [(power, 4), (power, 2), (ChipKind::EnergyCounter, 1)]);
+}
