@@ -51,7 +51,9 @@ pub(super) fn plan(
                 .map_err(|missing| Refusal::NoGpu { device: device.clone(), missing })?;
         }
         for precision in &campaign.precision {
-            if device == "cpu" && *precision == Precision::Tf32 {
+            // TF32 is a GPU's; candle has no bfloat16 kernels for the CPU.
+            let absent = matches!(precision, Precision::Tf32 | Precision::Bf16);
+            if device == "cpu" && absent {
                 return Err(Refusal::NoPrecision {
                     precision: precision.name().into(),
                     device: device.clone(),
@@ -166,6 +168,18 @@ mod tests {
         let refusal = refused("networks = ['alexnet']\ndevice = ['cuda']");
         let missing = GpuPart::Runner;
         assert_eq!(refusal, Refusal::NoGpu { device: "cuda".into(), missing });
+    }
+
+    #[test]
+    fn precisions_that_no_cpu_kernel_has_are_refused_before_the_night() {
+        for precision in ["tf32", "bf16"] {
+            let text = format!("networks = ['alexnet']\nprecision = ['{precision}']");
+            let device = "cpu".into();
+            assert_eq!(
+                refused(&text),
+                Refusal::NoPrecision { precision: precision.into(), device }
+            );
+        }
     }
 
     #[test]
