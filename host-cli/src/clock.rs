@@ -26,12 +26,6 @@ pub fn since_boot() -> Nanos {
     now() - HostTime(0)
 }
 
-/// Now, as tokio's timers take it.
-#[must_use]
-pub fn instant() -> std::time::Instant {
-    std::time::Instant::now()
-}
-
 /// Nanoseconds since 1970-01-01 UTC.
 #[must_use]
 pub fn unix_ns() -> u64 {

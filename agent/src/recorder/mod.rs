@@ -1,24 +1,24 @@
 //! The recorder: the only giver of identities.
 //!
-//! Owns the sequence numbers of a run's streams in this epoch, the sample
-//! blocks that are being filled, and the thread that does both. What it makes
-//! is a finished frame; [`outlet`] takes it from there to disk and readers.
+//! Owns the thread that numbers records and fills sample blocks ([`desk`]).
+//! What it makes is a finished frame; [`outlet`] takes it from there to disk
+//! and readers.
 //! Everything ends in a record; a record's identity never changes again.
 
+pub mod desk;
 mod lanes;
 pub mod outlet;
+pub mod writer;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tracing::error;
-use wattline_protocol::frame::{self, Codec, Header, Identity};
-use wattline_protocol::record::{Record, RunEnd, RunOutcome, SamplerReport, StreamEnd};
-use wattline_protocol::units::{BoardTime, Nanos};
+use wattline_protocol::record::{Record, RunOutcome, SamplerReport};
+use wattline_protocol::units::BoardTime;
 
 use crate::clock::{self, Clock, SystemClock};
-use lanes::SampleLane;
+use desk::Desk;
 use outlet::Outlet;
 
 pub use lanes::LaneInput;
@@ -32,8 +32,6 @@ pub const LANE_CHIPS: u8 = 16;
 
 /// The rings are emptied this often: far below the time they hold.
 const DRAIN_EVERY: Duration = Duration::from_millis(20);
-/// Four clocks are recorded together this often.
-const SNAPSHOT_EVERY: Nanos = Nanos::from_secs(1);
 
 /// Number of a stream: the run's ordinal in the epoch and the lane.
 #[must_use]
@@ -75,7 +73,7 @@ impl Recorder {
         let (orders, queue) = channel();
         let recorder = Self { orders };
         start.outlet.report_to(recorder.clone());
-        let thread = thread::spawn(move || Desk::new(start).work(&queue));
+        let thread = thread::spawn(move || Thread::new(start).work(&queue));
         (recorder, thread)
     }
 
@@ -104,41 +102,29 @@ impl Recorder {
     }
 }
 
-/// The recorder's own state, on its thread.
-struct Desk {
-    epoch: u32,
-    run_ordinal: u32,
-    next: [u64; 2],
-    lanes: Vec<SampleLane>,
+/// The recorder's thread.
+struct Thread {
+    desk: Desk,
     outlet: Outlet,
-    last_snapshot: BoardTime,
-    payload: Vec<u8>,
 }
 
-impl Desk {
+impl Thread {
     fn new(start: RecorderStart) -> Self {
         let RecorderStart { epoch, run_ordinal, lanes, outlet, first } = start;
-        let mut desk = Self {
-            epoch,
-            run_ordinal,
-            next: [0; 2],
-            lanes: lanes.into_iter().map(SampleLane::new).collect(),
-            outlet,
-            last_snapshot: SystemClock.now(),
-            payload: Vec::new(),
-        };
+        let desk = Desk::new(epoch, run_ordinal, lanes, SystemClock.now());
+        let mut thread = Self { desk, outlet };
         for record in first {
-            desk.structured(&record);
+            thread.record(&record);
         }
-        desk
+        thread
     }
 
     fn work(mut self, queue: &Receiver<Order>) {
         loop {
             match queue.recv_timeout(DRAIN_EVERY) {
-                Ok(Order::Record(record)) => self.structured(&record),
+                Ok(Order::Record(record)) => self.record(&record),
                 Ok(Order::Durable(record, reply)) => {
-                    self.structured(&record);
+                    self.record(&record);
                     self.outlet.sync(reply);
                 }
                 Ok(Order::Finish(outcome, reports, reply)) => {
@@ -151,60 +137,18 @@ impl Desk {
             }
             let now = SystemClock.now();
             self.drain(now, false);
-            if now - self.last_snapshot >= SNAPSHOT_EVERY {
-                self.last_snapshot = now;
-                self.structured(&clock::snapshot().into());
+            if self.desk.is_snapshot_due(now) {
+                self.record(&clock::snapshot().into());
             }
         }
     }
 
-    /// Takes what the rings hold; whole blocks, and old ones, become frames.
+    fn record(&mut self, record: &Record) {
+        self.desk.record(record, &mut |bytes| self.outlet.frame(bytes));
+    }
+
     fn drain(&mut self, now: BoardTime, all: bool) {
-        let mut lanes = std::mem::take(&mut self.lanes);
-        for lane in &mut lanes {
-            let identity = Identity {
-                epoch: self.epoch,
-                stream: stream_of(self.run_ordinal, lane.lane()),
-                sequence: 0,
-            };
-            lane.drain(now, all, identity, &mut |bytes| self.outlet.frame(bytes));
-            for record in lane.take_notes() {
-                self.structured(&record);
-            }
-        }
-        self.lanes = lanes;
-    }
-
-    fn structured(&mut self, record: &Record) {
-        let lane = lane_of(record);
-        self.payload.clear();
-        if let Err(error) = record.encode(&mut self.payload) {
-            error!(%error, "A record is too large for a frame and is lost.");
-            return;
-        }
-        let slot = usize::from(lane.min(LANE_SPANS));
-        let sequence = self.next.get(slot).copied().unwrap_or(0);
-        let header = Header {
-            kind: record.kind(),
-            length: 0,
-            codec: Codec::Postcard.id(),
-            flags: 0,
-            count: 1,
-            identity: Identity {
-                epoch: self.epoch,
-                stream: stream_of(self.run_ordinal, lane),
-                sequence,
-            },
-        };
-        let mut bytes = Vec::with_capacity(frame::HEADER_BYTES + self.payload.len() + 4);
-        if let Err(error) = frame::encode(header, &self.payload, &mut bytes) {
-            error!(%error, "A record is too large for a frame and is lost.");
-            return;
-        }
-        if let Some(next) = self.next.get_mut(slot) {
-            *next += 1;
-        }
-        self.outlet.frame(bytes);
+        self.desk.drain(now, all, &mut |bytes| self.outlet.frame(bytes));
     }
 
     fn finish(
@@ -213,14 +157,15 @@ impl Desk {
         reports: Vec<SamplerReport>,
         queue: &Receiver<Order>,
     ) {
-        let now = SystemClock.now();
-        self.drain(now, true);
-        // What others recorded just before the end still belongs to the run.
+        self.drain(SystemClock.now(), true);
+        // What others recorded just before the end still belongs to the run,
+        // and so does what the disk has to say of the frames so far.
+        self.sync();
         while let Ok(order) = queue.try_recv() {
             match order {
-                Order::Record(record) => self.structured(&record),
+                Order::Record(record) => self.record(&record),
                 Order::Durable(record, reply) => {
-                    self.structured(&record);
+                    self.record(&record);
                     self.outlet.sync(reply);
                 }
                 Order::Finish(_, _, reply) => {
@@ -228,36 +173,19 @@ impl Desk {
                 }
             }
         }
-        self.structured(&clock::snapshot().into());
+        self.record(&clock::snapshot().into());
         for report in reports {
-            self.structured(&report.into());
+            self.record(&report.into());
         }
-        let end = RunEnd { at: SystemClock.now(), outcome, streams: self.ends() };
-        self.structured(&end.into());
+        let end = self.desk.end(SystemClock.now(), outcome);
+        self.record(&end.into());
+        self.sync();
+    }
+
+    /// Waits until everything is on disk, or in memory where the disk refuses.
+    fn sync(&self) {
         let (reply, done) = channel();
         self.outlet.sync(reply);
         let _ = done.recv();
-    }
-
-    /// Ends of all streams but that of structured records, which ends with
-    /// the record that holds this.
-    fn ends(&self) -> Vec<StreamEnd> {
-        let end = |lane: u8, next: u64| StreamEnd {
-            epoch: self.epoch,
-            stream: stream_of(self.run_ordinal, lane),
-            next,
-        };
-        let spans = self.next.get(usize::from(LANE_SPANS)).copied().unwrap_or(0);
-        let mut ends = vec![end(LANE_SPANS, spans)];
-        ends.extend(self.lanes.iter().map(|lane| end(lane.lane(), lane.next_sequence())));
-        ends.retain(|end| end.next > 0);
-        ends
-    }
-}
-
-fn lane_of(record: &Record) -> u8 {
-    match record {
-        Record::InferenceSpans(_) | Record::LayerSpans(_) => LANE_SPANS,
-        _ => LANE_CONTROL,
     }
 }

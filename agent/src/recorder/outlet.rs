@@ -1,7 +1,7 @@
 //! From a finished frame to disk, to the tee and to live listeners.
 //!
 //! Owns the thread that writes the spool, so that a slow card delays neither
-//! sampler nor recorder. Syncs once a second, and when a record asks for it.
+//! sampler nor recorder. Decides nothing: [`super::writer`] does.
 
 use std::fs::File;
 use std::io::Write;
@@ -11,16 +11,14 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::sync::{broadcast, watch};
-use tracing::{error, warn};
-use wattline_protocol::record::{Notice, NoticeKind};
-use wattline_protocol::units::{BoardTime, Nanos};
+use tracing::warn;
+use wattline_protocol::record::Record;
 
 use super::Recorder;
+use super::writer::Writer;
 use crate::clock::{Clock, SystemClock};
-use crate::spool::{RunLog, SpoolError};
+use crate::spool::RunLog;
 
-/// Frames are synced this often: what a power cut may cost.
-const SYNC_EVERY: Nanos = Nanos::from_secs(1);
 /// Wait for a frame at most this long, then see whether a sync is due.
 const WAIT: Duration = Duration::from_millis(200);
 /// Frames that a slow live listener may lag behind before it misses some:
@@ -56,9 +54,9 @@ impl Outlet {
         let (grow, grown) = watch::channel(0);
         let (live, _) = broadcast::channel(LIVE_BACKLOG);
         let listening = Listening { grown, live: live.clone() };
-        let writer =
-            Writer { log, tee, grow, live, report: None, synced: SystemClock.now(), full: false };
-        let thread = thread::spawn(move || writer.work(&queue));
+        let writer = Writer::new(log, SystemClock.now());
+        let thread = Thread { writer, tee, grow, live, report: None };
+        let thread = thread::spawn(move || thread.work(&queue));
         (Self { parcels }, listening, thread)
     }
 
@@ -78,17 +76,15 @@ impl Outlet {
     }
 }
 
-struct Writer {
-    log: RunLog,
+struct Thread {
+    writer: Writer,
     tee: Option<File>,
     grow: watch::Sender<u64>,
     live: broadcast::Sender<Arc<[u8]>>,
     report: Option<Recorder>,
-    synced: BoardTime,
-    full: bool,
 }
 
-impl Writer {
+impl Thread {
     fn work(mut self, queue: &Receiver<Parcel>) {
         loop {
             match queue.recv_timeout(WAIT) {
@@ -103,7 +99,7 @@ impl Writer {
                     return;
                 }
             }
-            if SystemClock.now() - self.synced >= SYNC_EVERY {
+            if self.writer.is_sync_due(SystemClock.now()) {
                 self.sync();
             }
         }
@@ -116,13 +112,8 @@ impl Writer {
             warn!(%error, "The tee takes no more frames; recording goes on without it.");
             self.tee = None;
         }
-        match self.log.append(bytes) {
-            Ok(gaps) => {
-                for gap in gaps {
-                    self.tell(gap);
-                }
-            }
-            Err(error) => error!(%error, "The spool refused a frame."),
+        for gap in self.writer.frame(bytes) {
+            self.tell(gap);
         }
         // Nobody listening is no fault.
         let _ = self.live.send(Arc::from(bytes));
@@ -130,26 +121,15 @@ impl Writer {
     }
 
     fn sync(&mut self) -> bool {
-        self.synced = SystemClock.now();
-        let result = self.log.sync();
-        let full = match &result {
-            Ok(()) => false,
-            Err(SpoolError::DiskFull { .. }) => true,
-            Err(error) => {
-                error!(%error, "The spool could not be synced; frames wait in memory.");
-                self.full
-            }
-        };
-        if full != self.full {
-            self.full = full;
-            let what = if full { NoticeKind::BoardDiskFull } else { NoticeKind::BoardDiskBack };
-            self.tell(Notice { at: SystemClock.now(), what });
+        let synced = self.writer.sync(SystemClock.now());
+        if let Some(notice) = synced.notice {
+            self.tell(notice);
         }
         self.grow.send_modify(|count| *count += 1);
-        result.is_ok()
+        synced.durable
     }
 
-    fn tell(&self, record: impl Into<wattline_protocol::record::Record>) {
+    fn tell(&self, record: impl Into<Record>) {
         if let Some(recorder) = &self.report {
             recorder.record(record);
         }

@@ -15,13 +15,13 @@ use wattline_protocol::command::{
 };
 use wattline_protocol::digest::protocol_digest;
 use wattline_protocol::record::{
-    AgentBuild, BoardDescription, ChipDescription, EpochEnd, Notice, NoticeKind, Plan,
-    RailDescription, Record, RunId, RunOutcome, RunStart,
+    AgentBuild, BoardDescription, ChipDescription, Notice, NoticeKind, Plan, RailDescription,
+    Record, RunId, RunOutcome, RunStart,
 };
 use wattline_protocol::session::CommandId;
 use wattline_protocol::units::Nanos;
 
-use super::preflight;
+use super::{cut, preflight};
 use crate::board;
 use crate::campaign::run::{self, Running};
 use crate::campaign::state::Method;
@@ -458,14 +458,7 @@ impl Hub {
             };
             let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
             let (outlet, _listening, writer) = Outlet::start(log, tee);
-            let epochs: std::collections::BTreeSet<u32> =
-                recovered.ends.iter().map(|end| end.epoch).collect();
-            let ends = epochs.into_iter().map(|epoch| EpochEnd {
-                epoch,
-                streams: recovered.ends.iter().filter(|end| end.epoch == epoch).copied().collect(),
-                torn_bytes: recovered.torn_bytes,
-            });
-            let first = ends.map(Record::from).collect();
+            let first = cut::epoch_ends(&recovered).into_iter().map(Record::from).collect();
             let run_ordinal = self.run_ordinal;
             self.run_ordinal += 1;
             let start = RecorderStart { epoch, run_ordinal, lanes: Vec::new(), outlet, first };

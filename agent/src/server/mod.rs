@@ -4,6 +4,8 @@
 //! after long idleness. One task a session ([`session`]); one task owns all
 //! state ([`hub`]), so that nothing is shared and locked.
 
+pub mod cut;
+pub mod feed;
 pub mod hub;
 mod preflight;
 mod session;

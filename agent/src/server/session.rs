@@ -1,7 +1,7 @@
-//! One connection: bytes between the stream and the session's state machine.
+//! One connection: bytes between the stream and the feed.
 //!
-//! Owns the outgoing bytes, the fetch and the live copies of one host. Asks the
-//! hub for everything else. Frames are read from the spool as they lie there.
+//! Owns the socket and the listening for what is recorded. Decides nothing:
+//! [`super::feed`] says what is sent, the hub answers everything else.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,15 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, warn};
-use wattline_protocol::command::{Command, Farewell, FetchEnd, Refusal, Reply};
-use wattline_protocol::session::agent::{Action, Session};
+use tracing::debug;
+use wattline_protocol::command::{Command, Farewell, Refusal, Reply};
 use wattline_protocol::session::{CommandId, Message};
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::feed::{Feed, Wanted};
 use super::hub::{Facts, Opened, Request};
 use crate::clock::{Clock, SystemClock};
-use crate::spool::{Item, LogCursor, LogReader, SpoolError};
 
-/// Bytes that wait for a slow host: more frames are read from the spool only
-/// below this, so a stalled link costs no memory.
-const OUTGOING_MAX: usize = 256 * 1024;
 /// Bytes read from the stream at once.
 const READ_BYTES: usize = 16 * 1024;
 /// The session is given the time this often.
@@ -39,10 +35,8 @@ pub(super) async fn turn_away(mut stream: UnixStream) {
 /// Serves one host until either side ends.
 pub(super) async fn serve(stream: UnixStream, facts: Arc<Facts>, requests: mpsc::Sender<Request>) {
     let (incoming, outgoing) = stream.into_split();
-    let (session, actions) = Session::begin(facts.hello(), now());
-    let mut host =
-        Host { session, outgoing: Vec::new(), requests, fetch: None, live: None, closing: false };
-    host.perform(actions).await;
+    let feed = Feed::begin(facts.hello(), now());
+    let mut host = Host { feed, requests, grown: None, live: None };
     if let Err(error) = host.talk(incoming, outgoing).await {
         debug!(%error, "A link was cut.");
     }
@@ -52,20 +46,12 @@ fn now() -> Nanos {
     SystemClock.now() - BoardTime(0)
 }
 
-struct Fetch {
-    reader: LogReader,
-    cursor: LogCursor,
-    grown: Option<watch::Receiver<u64>>,
-    ended: bool,
-}
-
 struct Host {
-    session: Session,
-    outgoing: Vec<u8>,
+    feed: Feed,
     requests: mpsc::Sender<Request>,
-    fetch: Option<Fetch>,
+    /// Tells that the fetched run's log has grown, while the run goes on.
+    grown: Option<watch::Receiver<u64>>,
     live: Option<broadcast::Receiver<Arc<[u8]>>>,
-    closing: bool,
 }
 
 impl Host {
@@ -78,52 +64,44 @@ impl Host {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            self.fill();
-            if self.closing && self.outgoing.is_empty() {
+            self.feed.fill(now());
+            if self.feed.is_over() {
                 return Ok(());
             }
-            let room = self.outgoing.len() < OUTGOING_MAX;
+            let room = self.feed.has_room();
             tokio::select! {
-                read = incoming.read(&mut buffer), if !self.closing => {
+                read = incoming.read(&mut buffer), if !self.feed.is_closing() => {
                     let count = read?;
                     if count == 0 {
                         return Ok(());
                     }
                     let bytes = buffer.get(..count).unwrap_or_default();
-                    let actions = self.session.on_bytes(bytes, now());
-                    self.perform(actions).await;
+                    let wanted = self.feed.on_bytes(bytes, now());
+                    self.serve(wanted).await;
                 }
-                written = outgoing.write(&self.outgoing), if !self.outgoing.is_empty() => {
+                written = outgoing.write(self.feed.outgoing()), if !self.feed.outgoing().is_empty() => {
                     let count = written?;
-                    self.outgoing.drain(..count);
+                    self.feed.sent(count);
                 }
-                () = grown(self.fetch.as_mut()), if room && self.session.may_send_frame() => {}
+                () = grown(self.grown.as_mut()), if self.feed.wants_frames() => {}
                 copy = live_copy(self.live.as_mut()), if room => self.live(copy),
                 _ = tick.tick() => {
-                    let actions = self.session.on_timer(now());
-                    self.perform(actions).await;
+                    let wanted = self.feed.on_timer(now());
+                    self.serve(wanted).await;
                 }
             }
         }
     }
 
-    async fn perform(&mut self, actions: Vec<Action>) {
-        for action in actions {
-            match action {
-                Action::Send(bytes) => self.outgoing.extend(bytes),
-                Action::Perform(id, command) => {
+    async fn serve(&mut self, wanted: Vec<Wanted>) {
+        for wanted in wanted {
+            match wanted {
+                Wanted::Answer(id, command) => {
                     let reply = self.answer(id, command).await;
-                    let bytes = self.session.reply(id, reply, now());
-                    self.outgoing.extend(bytes);
+                    self.feed.reply(id, reply, now());
                 }
-                Action::Acknowledged(have) => {
+                Wanted::Acknowledge(have) => {
                     let _ = self.requests.send(Request::Acknowledge(have)).await;
-                }
-                Action::Close(error) => {
-                    if let Some(error) = error {
-                        warn!(%error, "A peer is turned away.");
-                    }
-                    self.closing = true;
                 }
             }
         }
@@ -136,11 +114,9 @@ impl Host {
                 Reply::Clock { sent, received, answered: SystemClock.now() }
             }
             Command::Fetch { run, have, .. } => match self.open(Request::open(run)).await {
-                Ok(opened) => {
-                    let cursor = opened.reader.cursor(&have);
-                    let Opened { reader, listening } = opened;
-                    let grown = listening.map(|listening| listening.grown);
-                    self.fetch = Some(Fetch { reader, cursor, grown, ended: false });
+                Ok(Opened { reader, listening }) => {
+                    self.feed.fetch(reader, &have, listening.is_some());
+                    self.grown = listening.map(|listening| listening.grown);
                     Reply::Fetching
                 }
                 Err(refusal) => Reply::Refused(refusal),
@@ -177,66 +153,18 @@ impl Host {
         }
     }
 
-    /// Takes frames from the spool while the host allows it and there is room.
-    /// The reads are short and from the page cache, but for a fetch of an old
-    /// run; the sampler is on a thread of its own either way.
-    fn fill(&mut self) {
-        let Some(fetch) = &mut self.fetch else { return };
-        while !fetch.ended && self.outgoing.len() < OUTGOING_MAX && self.session.may_send_frame() {
-            // Whether the run has ended must be read first: what is appended
-            // after the cursor came to its end is then seen in the next round.
-            let over = fetch.grown.is_none() || fetch.reader.ended();
-            match fetch.cursor.next_item() {
-                Ok(Some(Item::Frame(frame))) => {
-                    self.outgoing.extend_from_slice(&frame.bytes);
-                    self.session.frame_sent(frame.bytes.len(), now());
-                }
-                Ok(Some(Item::Hole(gap))) => {
-                    let bytes = self.session.hole(gap, now());
-                    self.outgoing.extend(bytes);
-                }
-                Ok(Some(Item::Damage { segment, bytes })) => {
-                    warn!(segment, bytes, "A damaged part of the spool was passed over.");
-                }
-                Ok(None) if over => {
-                    fetch.ended = true;
-                    let run = fetch.reader.run().clone();
-                    let end = FetchEnd { run, ends: fetch.reader.appended_ends() };
-                    let bytes = self.session.fetch_end(end, now());
-                    self.outgoing.extend(bytes);
-                }
-                Ok(None) => return,
-                Err(SpoolError::Removed { .. }) => {
-                    fetch.ended = true;
-                    return;
-                }
-                Err(error) => {
-                    warn!(%error, "The spool cannot be read; the host may ask again.");
-                    self.closing = true;
-                    return;
-                }
-            }
-        }
-    }
-
     fn live(&mut self, copy: Result<Arc<[u8]>, RecvError>) {
         match copy {
-            Ok(frame) => {
-                let bytes = self.session.live(&frame, now());
-                self.outgoing.extend(bytes);
-            }
-            Err(RecvError::Lagged(count)) => {
-                let bytes = self.session.live_dropped(count, now());
-                self.outgoing.extend(bytes);
-            }
+            Ok(frame) => self.feed.live(&frame, now()),
+            Err(RecvError::Lagged(count)) => self.feed.live_dropped(count, now()),
             Err(RecvError::Closed) => self.live = None,
         }
     }
 }
 
 /// Resolves when the log has grown; never where nothing is fetched.
-async fn grown(fetch: Option<&mut Fetch>) {
-    match fetch.and_then(|fetch| if fetch.ended { None } else { fetch.grown.as_mut() }) {
+async fn grown(grown: Option<&mut watch::Receiver<u64>>) {
+    match grown {
         Some(grown) => {
             if grown.changed().await.is_err() {
                 // The writer is gone: the run is over, and the fill sees its end.

@@ -1,16 +1,18 @@
 //! The collector: brings a run's frames into its store, over any number of
 //! links.
 //!
-//! Owns commit before acknowledgement, coming back after a cut, and the clock
-//! exchanges. Copies frames; understands only those that say where the run is.
+//! Owns coming back after a cut, and the clock exchanges. What is committed
+//! and acknowledged, and when, is decided in [`intake`]. Copies frames;
+//! understands only those that say where the run is.
+
+pub mod intake;
 
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
-use tokio::time::{Instant, sleep_until};
-use wattline_protocol::command::{Acknowledge, Command, Refusal, Reply};
+use wattline_protocol::command::{Command, Refusal, Reply};
 use wattline_protocol::frame::{self, Frame};
-use wattline_protocol::record::{Record, RunEnd, RunId, kind};
+use wattline_protocol::record::RunId;
 use wattline_protocol::session::host::Event;
 use wattline_protocol::units::{HostTime, Nanos};
 
@@ -21,14 +23,8 @@ use crate::command::refusal;
 use crate::failure::{Exit, Failure};
 use crate::run_folder::store_failure;
 use crate::store::{ClockExchange, Store, StoreError};
+use intake::{Arrived, Intake};
 
-/// Bytes the board may send before the host has committed some.
-const CREDIT_BYTES: u64 = 4 * 1024 * 1024;
-/// Frames are committed at the latest at this age: what a crash of this
-/// program makes the board send again.
-const COMMIT_EVERY: Duration = Duration::from_millis(250);
-/// Bytes that are committed at once at most.
-const COMMIT_BYTES: usize = 1024 * 1024;
 /// Exchanges of clocks when a link begins, and the wait between later ones.
 const PINGS_FIRST: u32 = 8;
 const PING_EVERY: Duration = Duration::from_secs(10);
@@ -80,12 +76,6 @@ pub struct Collector<'a> {
     pub observer: &'a mut dyn Observer,
     /// What Ctrl-C means.
     pub on_interrupt: OnInterrupt,
-}
-
-struct Batch {
-    frames: Vec<Vec<u8>>,
-    bytes: usize,
-    due: Instant,
 }
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -157,8 +147,8 @@ impl Collector<'_> {
         interrupts: &mut Signal,
         stopping: &mut bool,
     ) -> Result<Collected, LinkEnd> {
-        let have = self.store.watermarks().map_err(stored)?;
-        let fetch = Command::Fetch { run: self.run.clone(), have, credit: CREDIT_BYTES };
+        let mut intake = Intake::new(self.run.clone());
+        let fetch = intake.fetch(self.store).map_err(stored)?;
         match client.ask(fetch).await? {
             Reply::Fetching => {}
             Reply::Refused(refusal) => return Err(self.refused(&refusal)),
@@ -170,25 +160,24 @@ impl Collector<'_> {
         for _ in 0..PINGS_FIRST {
             client.tell(Command::ClockPing { sent: clock::now() }).await?;
         }
-        let mut batch = Batch { frames: Vec::new(), bytes: 0, due: Instant::from_std(far()) };
         let mut ping = tokio::time::interval(PING_EVERY);
         ping.reset();
         loop {
             let step = tokio::select! {
                 event = client.next() => Step::Event(event),
-                () = sleep_until(batch.due), if !batch.frames.is_empty() => Step::Commit,
+                () = wait_until(intake.due()) => Step::Commit,
                 _ = ping.tick() => Step::Ping,
                 _ = interrupts.recv() => Step::Interrupt,
             };
             let ended = match step {
-                Step::Event(event) => self.event(event?, &mut batch)?,
-                Step::Commit => self.commit(client, &mut batch).await?,
+                Step::Event(event) => self.event(event?, &mut intake)?,
+                Step::Commit => self.commit(client, &mut intake).await?,
                 Step::Ping => {
                     client.tell(Command::ClockPing { sent: clock::now() }).await?;
                     false
                 }
                 Step::Interrupt if *stopping || self.on_interrupt == OnInterrupt::Leave => {
-                    self.commit(client, &mut batch).await?;
+                    self.commit(client, &mut intake).await?;
                     return Ok(Collected::Left);
                 }
                 Step::Interrupt => {
@@ -198,9 +187,8 @@ impl Collector<'_> {
                     false
                 }
             };
-            let full = batch.bytes >= COMMIT_BYTES;
-            if ended || full {
-                let over = self.commit(client, &mut batch).await?;
+            if ended || intake.is_full() {
+                let over = self.commit(client, &mut intake).await?;
                 if ended || over {
                     return Ok(if *stopping { Collected::Stopped } else { Collected::Whole });
                 }
@@ -209,27 +197,11 @@ impl Collector<'_> {
     }
 
     /// Takes an event; true where the run is over and all was sent.
-    fn event(&mut self, event: Event, batch: &mut Batch) -> Result<bool, LinkEnd> {
-        match event {
-            Event::Frame(bytes) => {
-                if batch.frames.is_empty() {
-                    batch.due = Instant::from_std(soon());
-                }
-                let ends = frame::decode(&bytes)
-                    .is_ok_and(|frame| frame.header.kind == kind::RUN_END && is_end(&frame));
-                batch.bytes += bytes.len();
-                batch.frames.push(bytes);
-                if ends {
-                    batch.due = Instant::from_std(now());
-                }
-                Ok(false)
-            }
-            Event::Hole(gap) => {
-                self.store.note_gap(&gap).map_err(stored)?;
-                Ok(false)
-            }
-            Event::FetchEnd(end) => Ok(end.run == *self.run),
-            Event::Reply(_, Reply::Clock { sent, received, answered }) => {
+    fn event(&mut self, event: Event, intake: &mut Intake) -> Result<bool, LinkEnd> {
+        match intake.take(event, self.store, clock::since_boot()).map_err(stored)? {
+            Arrived::Taken => Ok(false),
+            Arrived::AllSent => Ok(true),
+            Arrived::Other(Event::Reply(_, Reply::Clock { sent, received, answered })) => {
                 let exchange = ClockExchange {
                     host_sent: sent,
                     board_received: received,
@@ -240,43 +212,23 @@ impl Collector<'_> {
                 Ok(false)
             }
             // Answers to Stop, and messages that a collector did not ask for.
-            _ => Ok(false),
+            Arrived::Other(_) => Ok(false),
         }
     }
 
     /// Commits, then acknowledges; true where the run's end was among them and
     /// nothing is missing before it.
-    async fn commit(&mut self, client: &mut Client, batch: &mut Batch) -> Result<bool, LinkEnd> {
-        if batch.frames.is_empty() {
-            return Ok(false);
+    async fn commit(&mut self, client: &mut Client, intake: &mut Intake) -> Result<bool, LinkEnd> {
+        let committed = intake.commit(self.store).map_err(stored)?;
+        if let Some(have) = committed.have {
+            client.acknowledge(have).await?;
         }
-        let frames: Vec<&[u8]> = batch.frames.iter().map(Vec::as_slice).collect();
-        let appended = self.store.append(&frames).map_err(stored)?;
-        let have = Acknowledge {
-            run: self.run.clone(),
-            have: appended.watermarks,
-            credit: u64::try_from(batch.bytes).unwrap_or(0),
-        };
-        client.acknowledge(have).await?;
-        let mut over = false;
-        for bytes in &batch.frames {
-            let Ok(frame) = frame::decode(bytes) else { continue };
-            self.observer.frame(&frame);
-            if let Some(end) = run_end(&frame) {
-                over = self.holds_all_before(&end)?;
+        for bytes in &committed.frames {
+            if let Ok(frame) = frame::decode(bytes) {
+                self.observer.frame(&frame);
             }
         }
-        batch.frames.clear();
-        batch.bytes = 0;
-        Ok(over)
-    }
-
-    fn holds_all_before(&self, end: &RunEnd) -> Result<bool, LinkEnd> {
-        let have = self.store.watermarks().map_err(stored)?;
-        let held = |epoch, stream| {
-            have.iter().find(|one| (one.epoch, one.stream) == (epoch, stream)).map_or(0, |w| w.next)
-        };
-        Ok(end.streams.iter().all(|stream| held(stream.epoch, stream.stream) >= stream.next))
+        Ok(committed.over)
     }
 
     fn refused(&self, refusal: &Refusal) -> LinkEnd {
@@ -300,26 +252,9 @@ fn stored(error: StoreError) -> LinkEnd {
     LinkEnd::Failed(Box::new(store_failure(&error)))
 }
 
-fn is_end(frame: &Frame<'_>) -> bool {
-    run_end(frame).is_some()
-}
-
-fn run_end(frame: &Frame<'_>) -> Option<RunEnd> {
-    match Record::decode(frame.header.kind, frame.payload) {
-        Ok(Record::RunEnd(end)) => Some(end),
-        _ => None,
-    }
-}
-
-fn now() -> std::time::Instant {
-    clock::instant()
-}
-
-fn soon() -> std::time::Instant {
-    clock::instant() + COMMIT_EVERY
-}
-
-/// A day: a deadline that is always replaced before it comes.
-fn far() -> std::time::Instant {
-    clock::instant() + Duration::from_secs(86_400)
+/// Resolves at `due`; never where there is none.
+async fn wait_until(due: Option<Nanos>) {
+    let Some(due) = due else { return std::future::pending().await };
+    let wait = (due - clock::since_boot()).0.max(0);
+    tokio::time::sleep(Duration::from_nanos(u64::try_from(wait).unwrap_or(0))).await;
 }
