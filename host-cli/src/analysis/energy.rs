@@ -77,7 +77,7 @@ impl Sensor {
     /// that was read before, or failed.
     #[must_use]
     pub fn point(&self, row: &SampleRow<'_>) -> Option<Point> {
-        let status = status_of(row.status, self.slot).filter(|status| is_new(*status))?;
+        let status = status_of(row.status, self.slot).filter(|status| status.is_new())?;
         let shunt = ShuntCode(row.code(2 * self.slot)?);
         let bus = BusCode(row.code(2 * self.slot + 1)?);
         let at = self.centre(instant(row.time_ticks));
@@ -398,14 +398,6 @@ impl Integral {
             (Term::Statistical, self.statistical_j),
         ];
         Energy { joules: Joules(joules), terms }
-    }
-}
-
-/// Whether a reading is a conversion not read before.
-fn is_new(status: SampleStatus) -> bool {
-    match status {
-        SampleStatus::Ok | SampleStatus::Skipped | SampleStatus::Overrange => true,
-        SampleStatus::Stale | SampleStatus::Nack | SampleStatus::Bus => false,
     }
 }
 

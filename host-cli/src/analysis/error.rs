@@ -1,10 +1,11 @@
 //! Why a recording cannot be analysed.
 
 use thiserror::Error;
-use wattline_protocol::block::BlockError;
+
+use crate::recording::LaneError;
 
 /// Why there is no analysis, by what the reader does next.
-#[derive(Debug, Clone, PartialEq, Error)]
+#[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AnalysisError {
     /// The record with board, rails and campaign is not there: fetch the rest.
@@ -26,7 +27,7 @@ pub enum AnalysisError {
         /// What was given.
         shunt_ohm: f64,
     },
-    /// A block of samples does not decode: fetch the recording again.
+    /// Samples cannot be read: fetch the recording again.
     #[error("samples of lane {lane} in epoch {epoch}: {source}")]
     Samples {
         /// Epoch of the agent.
@@ -34,6 +35,6 @@ pub enum AnalysisError {
         /// Lane of the chip.
         lane: u8,
         /// What is wrong.
-        source: BlockError,
+        source: LaneError,
     },
 }

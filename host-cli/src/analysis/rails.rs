@@ -51,7 +51,7 @@ pub fn with_shunts(
 }
 
 /// The rails of one epoch whose energies make a cell's.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub(super) struct Measured<'a> {
     recording: &'a Recording,
     epoch: u32,

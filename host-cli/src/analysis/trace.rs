@@ -4,6 +4,7 @@
 //! where no sample lies. Integrates nothing.
 
 use wattline_protocol::block::SampleRow;
+use wattline_protocol::code::{BusCode, ShuntCode};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::axis::Axis;
@@ -11,7 +12,7 @@ use super::energy::Sensor;
 use super::error::AnalysisError;
 use super::model::{Trace, TracePoint};
 use super::rails::{ShuntCorrection, rails_of};
-use crate::recording::Recording;
+use crate::recording::{Recording, Summary};
 
 /// Buckets of a run: twice the width of a page's figure in pixels.
 const BUCKETS: u64 = 2_000;
@@ -19,7 +20,8 @@ const BUCKETS: u64 = 2_000;
 /// a gap and not a short bucket.
 const SAMPLES_MIN: f64 = 4.0;
 
-/// Traces of all rails from `from` to `to` on the axis of the run.
+/// Traces of all rails from `from` to `to` on the axis of the run. A lane whose
+/// store has summary levels is drawn from them where they are fine enough.
 pub(super) fn traces(
     recording: &Recording,
     corrections: &[ShuntCorrection],
@@ -29,21 +31,29 @@ pub(super) fn traces(
     let mut traces: Vec<Trace> = Vec::new();
     for lane in &recording.lanes {
         let shift = axis.shift(lane.epoch);
+        let failed = |source| AnalysisError::Samples { epoch: lane.epoch, lane: lane.lane, source };
         let rails = rails_of(recording, lane.epoch, corrections)?.into_iter();
         let mut pens: Vec<(usize, Pen)> = rails
             .filter(|(_, _, chip)| chip.lane == lane.lane)
             .map(|(index, rail, chip)| {
-                (index, Pen::new(Sensor::new(&rail, chip), from - shift, to - shift))
+                let slot = usize::from(rail.slot);
+                (index, Pen::new(Sensor::new(&rail, chip), slot, from - shift, to - shift))
             })
             .collect();
-        let read = lane.for_each_row(from - shift, to - shift, |row| {
-            pens.iter_mut().for_each(|(_, pen)| pen.draw(row));
-        });
-        read.map_err(|source| AnalysisError::Samples {
-            epoch: lane.epoch,
-            lane: lane.lane,
-            source,
-        })?;
+        let width = pens.iter().map(|(_, pen)| pen.width_ns).max().unwrap_or(0);
+        match lane.summary(Nanos(width.cast_signed())).map_err(failed)? {
+            Some(summary) => {
+                for (_, pen) in &mut pens {
+                    pen.draw_summary(&summary);
+                }
+            }
+            None => {
+                let draw = |row: &SampleRow<'_>| {
+                    pens.iter_mut().for_each(|(_, pen)| pen.draw(row));
+                };
+                lane.for_each_row(from - shift, to - shift, draw).map_err(failed)?;
+            }
+        }
         for (index, pen) in pens {
             let segments = pen.finish(shift);
             match traces.iter_mut().find(|trace| trace.rail == index) {
@@ -56,9 +66,11 @@ pub(super) fn traces(
     Ok(traces)
 }
 
-/// Draws one rail, row by row.
+/// Draws one rail, row by row or from a level.
 struct Pen {
     sensor: Sensor,
+    /// Place of the rail in its block.
+    slot: usize,
     from: BoardTime,
     width_ns: u64,
     bucket: Option<Bucket>,
@@ -70,7 +82,7 @@ struct Pen {
 #[derive(Clone, Copy)]
 struct Bucket {
     number: u64,
-    samples: u32,
+    samples: f64,
     min_w: f64,
     sum_w: f64,
     max_w: f64,
@@ -82,10 +94,10 @@ impl Pen {
         clippy::cast_sign_loss,
         reason = "a few periods in ns"
     )]
-    fn new(sensor: Sensor, from: BoardTime, to: BoardTime) -> Self {
+    fn new(sensor: Sensor, slot: usize, from: BoardTime, to: BoardTime) -> Self {
         let least_ns = (SAMPLES_MIN * sensor.period_s() * 1e9).max(1.0) as u64;
         let width_ns = (to.0.saturating_sub(from.0) / BUCKETS).max(least_ns);
-        Self { sensor, from, width_ns, bucket: None, last: None, segments: Vec::new() }
+        Self { sensor, slot, from, width_ns, bucket: None, last: None, segments: Vec::new() }
     }
 
     fn draw(&mut self, row: &SampleRow<'_>) {
@@ -93,10 +105,39 @@ impl Pen {
         let Some(after) = point.at.0.checked_sub(self.from.0) else { return };
         let watts = self.sensor.power(&point).0;
         let number = after / self.width_ns;
-        match self.bucket.as_mut().filter(|bucket| bucket.number == number) {
-            Some(bucket) => bucket.add(watts),
+        self.add(Bucket { number, samples: 1.0, min_w: watts, sum_w: watts, max_w: watts });
+    }
+
+    /// Draws from a level. Buckets of the drawing are whole numbers of the
+    /// level's, so that none is cut; rows are placed by their end, which the
+    /// sensor's centre precedes by milliseconds.
+    fn draw_summary(&mut self, summary: &Summary) {
+        let width_ns = summary.width.0.cast_unsigned().max(1);
+        self.width_ns = self.width_ns.div_ceil(width_ns).saturating_mul(width_ns);
+        let start = self.from.0 / width_ns;
+        let a_bucket = self.width_ns / width_ns;
+        self.from = self.sensor.centre(BoardTime(start.saturating_mul(width_ns)));
+        // Watts of one power code: shunt code times bus code.
+        let step_w = self.sensor.scale().power(ShuntCode(1), BusCode(1)).0;
+        for bucket in &summary.buckets {
+            let Some(after) = bucket.number.checked_sub(start) else { continue };
+            let rail = bucket.rails.get(self.slot).filter(|rail| rail.count > 0);
+            let Some(rail) = rail else { continue };
+            self.add(Bucket {
+                number: after / a_bucket,
+                samples: f64::from(rail.count),
+                min_w: rail.least as f64 * step_w,
+                sum_w: rail.sum as f64 * step_w,
+                max_w: rail.largest as f64 * step_w,
+            });
+        }
+    }
+
+    fn add(&mut self, part: Bucket) {
+        match self.bucket.as_mut().filter(|bucket| bucket.number == part.number) {
+            Some(bucket) => bucket.add(&part),
             None => {
-                let full = self.bucket.replace(Bucket::first(number, watts));
+                let full = self.bucket.replace(part);
                 self.close(full);
             }
         }
@@ -109,7 +150,7 @@ impl Pen {
         let point = TracePoint {
             at: BoardTime(start.saturating_add(self.width_ns / 2)),
             min_w: bucket.min_w,
-            mean_w: bucket.sum_w / f64::from(bucket.samples),
+            mean_w: bucket.sum_w / bucket.samples,
             max_w: bucket.max_w,
         };
         let follows = self.last.is_some_and(|last| last.checked_add(1) == Some(bucket.number));
@@ -131,15 +172,11 @@ impl Pen {
 }
 
 impl Bucket {
-    fn first(number: u64, watts: f64) -> Self {
-        Self { number, samples: 1, min_w: watts, sum_w: watts, max_w: watts }
-    }
-
-    fn add(&mut self, watts: f64) {
-        self.samples = self.samples.saturating_add(1);
-        self.min_w = self.min_w.min(watts);
-        self.sum_w += watts;
-        self.max_w = self.max_w.max(watts);
+    fn add(&mut self, part: &Self) {
+        self.samples += part.samples;
+        self.min_w = self.min_w.min(part.min_w);
+        self.sum_w += part.sum_w;
+        self.max_w = self.max_w.max(part.max_w);
     }
 }
 
@@ -147,6 +184,7 @@ impl Bucket {
 mod tests {
     use super::*;
     use crate::recording::synthetic::Synthetic;
+    use crate::store::Store;
 
     #[test]
     fn a_gap_of_the_samples_is_a_gap_of_the_trace() {
@@ -172,5 +210,40 @@ mod tests {
         assert!(points.iter().all(|p| p.min_w <= p.mean_w && p.mean_w <= p.max_w));
         let top = points.iter().map(|point| point.max_w).fold(0.0, f64::max);
         assert!((top - 12.0).abs() < 0.05, "{top}");
+    }
+
+    #[test]
+    fn a_picture_from_levels_is_that_of_the_samples() {
+        let night = Synthetic { windows: 20, ..Synthetic::default() };
+        let mut store = Store::in_memory().unwrap();
+        let frames = night.frames();
+        let slices: Vec<&[u8]> = frames.iter().map(Vec::as_slice).collect();
+        let _ = store.append(&slices).unwrap();
+        let recording = Recording::outline(store).unwrap();
+        let lane = recording.lane(1, 1).unwrap();
+        let (from, to) = lane.span().unwrap();
+        let (index, rail, chip) = rails_of(&recording, 1, &[]).unwrap().remove(0);
+        assert_eq!(index, 0);
+        let pen = || {
+            let mut pen = Pen::new(Sensor::new(&rail, chip), 0, from, to);
+            pen.width_ns = 5_000_000_000;
+            pen
+        };
+        let summary = lane.summary(Nanos::from_secs(5)).unwrap().unwrap();
+        let mut drawn = pen();
+        drawn.draw_summary(&summary);
+        // The same buckets, filled row by row.
+        let mut exact = pen();
+        (exact.width_ns, exact.from) = (drawn.width_ns, drawn.from);
+        lane.for_each_row(from, to, |row| exact.draw(row)).unwrap();
+        let [drawn, exact] = [drawn, exact].map(|pen| pen.finish(Nanos(0)));
+        assert_eq!((drawn.len(), exact.len()), (1, 1));
+        assert!(drawn[0].len() > 12, "{drawn:?}");
+        for (one, other) in drawn[0].iter().zip(&exact[0]) {
+            assert_eq!(one.at, other.at);
+            assert!((one.min_w - other.min_w).abs() < 1e-9, "{one:?} {other:?}");
+            assert!((one.max_w - other.max_w).abs() < 1e-9, "{one:?} {other:?}");
+            assert!((one.mean_w - other.mean_w).abs() < 1e-9, "{one:?} {other:?}");
+        }
     }
 }

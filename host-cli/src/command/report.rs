@@ -14,7 +14,7 @@ use crate::failure::{Exit, Failure};
 use crate::recording::{Recording, RecordingError};
 use crate::report::{self, ReportError};
 use crate::run_folder::{RunFolder, store_failure};
-use crate::store::Store;
+use crate::store::{SamplesError, Store};
 
 /// A report that was written.
 pub(super) struct Made {
@@ -54,8 +54,10 @@ pub(super) fn analysed(
     corrections: &[ShuntCorrection],
 ) -> Result<(Recording, Analysis), Failure> {
     let store = Store::open_read_only(&folder.recording()).map_err(|e| store_failure(&e))?;
-    let recording = Recording::from_store(&store).map_err(|error| match error {
-        RecordingError::Store(error) => store_failure(&error),
+    let recording = Recording::from_store(store).map_err(|error| match error {
+        RecordingError::Store(error) | RecordingError::Samples(SamplesError::Store(error)) => {
+            store_failure(&error)
+        }
         other => Failure::of(
             Exit::Failed,
             format!("the recording in {} cannot be read", folder.path().display()),

@@ -15,19 +15,20 @@ pub(crate) mod synthetic;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use thiserror::Error;
 use wattline_protocol::block::{BlockCodec, BlockError};
-use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Identity};
+use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
     BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, InferenceSpans, LayerSpans, Notice,
     PhaseMark, Plan, Record, RecordError, RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost,
     TrialEnd, TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
-use crate::store::{ClockExchange, Store, StoreError, TeeFrames};
+use crate::store::{ClockExchange, SamplesError, Store, StoreError, TeeFrames};
 
-pub use lane::{Lane, TICK_NS, instant};
+pub use lane::{Lane, LaneError, Summary, TICK_NS, instant};
 
 /// Why frames are not a recording.
 #[derive(Debug, Error)]
@@ -36,6 +37,9 @@ pub enum RecordingError {
     /// The file could not be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A stream of samples could not be read.
+    #[error(transparent)]
+    Samples(#[from] SamplesError),
     /// Bytes that are not a frame.
     #[error(transparent)]
     Frame(#[from] FrameError),
@@ -71,6 +75,26 @@ fn name(identity: &Identity) -> String {
     format!("frame {} of stream {} in epoch {}", identity.sequence, identity.stream, identity.epoch)
 }
 
+/// The codec of a frame's samples, `None` for that of records.
+///
+/// # Errors
+/// [`RecordingError::Later`] where a later version says that it must be
+/// understood, or the codec is not known.
+fn known_version(frame: &Frame<'_>) -> Result<Option<BlockCodec>, RecordingError> {
+    match Codec::from_id(frame.header.codec) {
+        _ if frame.header.flags & CRITICAL_FLAGS != 0 => Err(later(frame)),
+        Some(Codec::Postcard) => Ok(None),
+        Some(Codec::Rice) => Ok(Some(BlockCodec::Rice)),
+        Some(Codec::BitPack) => Ok(Some(BlockCodec::BitPack)),
+        None => Err(later(frame)),
+    }
+}
+
+fn later(frame: &Frame<'_>) -> RecordingError {
+    let Header { identity, flags, codec, .. } = frame.header;
+    RecordingError::Later { identity, flags, codec }
+}
+
 /// A record and the epoch of the agent that wrote it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct InEpoch<T> {
@@ -84,7 +108,7 @@ pub struct InEpoch<T> {
 pub type Records<T> = Vec<InEpoch<T>>;
 
 /// All that was recorded of one run.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Recording {
     /// Beginnings: one an epoch.
     pub starts: Records<RunStart>,
@@ -135,16 +159,36 @@ pub struct Recording {
 }
 
 impl Recording {
-    /// Reads a store.
+    /// Reads a store. Every frame's checksum is checked; samples stay in the
+    /// store until a stretch of them is asked for.
     ///
     /// # Errors
     /// [`RecordingError`] naming the file or the frame.
-    pub fn from_store(store: &Store) -> Result<Self, RecordingError> {
+    pub fn from_store(store: Store) -> Result<Self, RecordingError> {
+        store.for_each_frame_as_stored(|frame| known_version(frame).map(drop))?;
+        Self::of_kinds(store, &[])
+    }
+
+    /// Reads as much of a store as a first picture needs: board, rails and how
+    /// far it goes. Frames are not checked but for those that are read.
+    ///
+    /// # Errors
+    /// [`RecordingError`] naming the file or the frame.
+    pub fn outline(store: Store) -> Result<Self, RecordingError> {
+        Self::of_kinds(store, &[kind::RUN_START, kind::PHASE_MARK, kind::RUN_END])
+    }
+
+    fn of_kinds(store: Store, kinds: &[u8]) -> Result<Self, RecordingError> {
         let mut builder = RecordingBuilder::default();
-        store.for_each_frame(|frame| builder.push(frame))?;
+        store.for_each_record(kinds, |frame| builder.push(frame))?;
         let mut recording = builder.finish();
+        recording.held = store.held()?;
         recording.clock_exchanges = store.clock_exchanges()?;
         recording.add_noted_gaps(&store.gaps()?);
+        let streams = store.sample_streams()?;
+        let store = Rc::new(store);
+        let lanes = streams.into_iter().map(|stream| Lane::stored(Rc::clone(&store), stream));
+        recording.lanes = lanes.collect();
         Ok(recording)
     }
 
@@ -204,18 +248,8 @@ impl RecordingBuilder {
     /// [`RecordingError`] naming the frame.
     pub fn push(&mut self, frame: &Frame<'_>) -> Result<(), RecordingError> {
         let identity = frame.header.identity;
-        let (flags, codec) = (frame.header.flags, frame.header.codec);
-        let later = RecordingError::Later { identity, flags, codec };
-        if flags & CRITICAL_FLAGS != 0 {
-            return Err(later);
-        }
+        let codec = known_version(frame)?;
         self.held.insert((identity.epoch, identity.stream), frame.next_sequence());
-        let codec = match Codec::from_id(codec) {
-            Some(Codec::Postcard) => None,
-            Some(Codec::Rice) => Some(BlockCodec::Rice),
-            Some(Codec::BitPack) => Some(BlockCodec::BitPack),
-            None => return Err(later),
-        };
         match codec {
             Some(codec) if frame.header.kind == kind::SAMPLE_BLOCK => {
                 let rows = usize::from(frame.header.count);
@@ -228,7 +262,7 @@ impl RecordingBuilder {
                 self.keep(identity.epoch, record);
                 Ok(())
             }
-            Some(_) | None => Err(later),
+            Some(_) | None => Err(later(frame)),
         }
     }
 

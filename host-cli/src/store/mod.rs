@@ -3,29 +3,36 @@
 //! Owns the rules of appending: every frame is checked, sequence numbers are
 //! contiguous, rows and watermarks go into one transaction, and what is below
 //! a watermark is a duplicate. Does not know what a record means, except a gap
-//! record: the one thing that may stand for absent sequence numbers.
+//! record, the one thing that may stand for absent sequence numbers, and sample
+//! blocks, whose rows are summed up as they come.
 //! Source: `docs/format.md`; SQLite, "Write-Ahead Logging".
 //!
 //! The watermark of a stream is one past the last sequence number that is held
 //! or accounted for by a gap record. It is what the host acknowledges, and only
 //! after the commit: a crash in between costs a frame sent twice, never one lost.
 
+mod append;
 mod error;
+mod levels;
+mod samples;
 mod schema;
 mod tee;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
 use wattline_protocol::frame::{self, Frame, Identity, SESSION_KINDS_FROM};
-use wattline_protocol::record::{Gap, Record, StreamEnd, kind};
+use wattline_protocol::record::{Gap, StreamEnd, kind};
 use wattline_protocol::units::{BoardTime, HostTime};
 
+use append::{Batch, Taken};
+
 pub use error::{Damage, StoreError};
+pub use levels::{Bucket, LEVEL_BITS, RailSummary};
+pub use samples::{SampleStream, SamplesError};
 pub use schema::{APPLICATION_ID, VERSION};
 pub use tee::{TeeError, TeeFrames, hex, read_tee};
 
@@ -37,6 +44,8 @@ pub const FILE_NAME: &str = "recording.sqlite";
 pub struct Store {
     connection: Connection,
     path: PathBuf,
+    /// False in a recording of version 1 that is only read.
+    has_levels: bool,
 }
 
 /// What an append did.
@@ -72,15 +81,31 @@ impl Store {
     /// [`StoreError::AlreadyThere`], [`StoreError::DiskFull`], or
     /// [`StoreError::Refused`] with SQLite's words.
     pub fn create(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { connection: schema::create(path)?, path: path.to_owned() })
+        Ok(Self::of(schema::create(path)?, path, true))
     }
 
-    /// Opens a recording that goes on growing.
+    /// A recording without a file, for simulations: it is gone with its value,
+    /// and cannot be finished.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] with SQLite's words.
+    pub fn in_memory() -> Result<Self, StoreError> {
+        let path = Path::new(":memory:");
+        Ok(Self::of(schema::in_memory(path)?, path, true))
+    }
+
+    /// Opens a recording that goes on growing; one of version 1 is given its
+    /// summary levels first.
     ///
     /// # Errors
     /// Any [`StoreError`] about the file.
     pub fn open_for_append(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { connection: schema::open_for_append(path)?, path: path.to_owned() })
+        let (connection, version) = schema::open_for_append(path)?;
+        let mut store = Self::of(connection, path, version >= schema::LEVELS_SINCE);
+        if !store.has_levels {
+            store.add_levels()?;
+        }
+        Ok(store)
     }
 
     /// Opens a recording that is only read.
@@ -88,7 +113,12 @@ impl Store {
     /// # Errors
     /// Any [`StoreError`] about the file.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self { connection: schema::open_read_only(path)?, path: path.to_owned() })
+        let (connection, version) = schema::open_read_only(path)?;
+        Ok(Self::of(connection, path, version >= schema::LEVELS_SINCE))
+    }
+
+    fn of(connection: Connection, path: &Path, has_levels: bool) -> Self {
+        Self { connection, path: path.to_owned(), has_levels }
     }
 
     /// Where the recording lies.
@@ -106,12 +136,7 @@ impl Store {
     /// record, [`StoreError::Misfit`] where a frame overlaps what is held, and
     /// those of the file.
     pub fn append(&mut self, frames: &[&[u8]]) -> Result<Appended, StoreError> {
-        let failed = |error| StoreError::from_sqlite(&self.path, error);
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        let mut batch = Batch { path: &self.path, transaction, touched: BTreeMap::new() };
+        let mut batch = Batch::begin(&self.path, &mut self.connection)?;
         let mut appended = Appended::default();
         for (place, bytes) in frames.iter().enumerate() {
             let frame =
@@ -134,12 +159,7 @@ impl Store {
     /// # Errors
     /// Those of the file.
     pub fn note_gap(&mut self, gap: &Gap) -> Result<(), StoreError> {
-        let failed = |error| StoreError::from_sqlite(&self.path, error);
-        let transaction = self
-            .connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(failed)?;
-        let mut batch = Batch { path: &self.path, transaction, touched: BTreeMap::new() };
+        let mut batch = Batch::begin(&self.path, &mut self.connection)?;
         batch.take_gap(*gap)?;
         batch.commit().map(drop)
     }
@@ -173,13 +193,79 @@ impl Store {
     /// first error that `take` gives.
     pub fn for_each_frame<E: From<StoreError>>(
         &self,
+        take: impl FnMut(&Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let order = "ORDER BY epoch, stream, first";
+        self.frames_of(&format!("SELECT epoch, stream, first, bytes FROM frames {order}"), take)
+    }
+
+    /// Gives each frame that is no block of samples to `take`, kind by kind, and
+    /// within a kind in order of (epoch, stream, sequence). `kinds` names those
+    /// that are wanted; without any, all are.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] naming the frame that fails its check; else the
+    /// first error that `take` gives.
+    pub fn for_each_record<E: From<StoreError>>(
+        &self,
+        kinds: &[u8],
+        take: impl FnMut(&Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let names: Vec<String> = kinds.iter().map(u8::to_string).collect();
+        let wanted = match names.join(", ") {
+            all if all.is_empty() => String::new(),
+            names => format!("AND kind IN ({names})"),
+        };
+        let query = format!(
+            "SELECT epoch, stream, first, bytes FROM frames WHERE kind <> {} {wanted}
+             ORDER BY kind, epoch, stream, first",
+            kind::SAMPLE_BLOCK
+        );
+        self.frames_of(&query, take)
+    }
+
+    /// Gives each frame to `take` as it lies in the file, which is how it came:
+    /// the fastest way through a whole night. Its checksum is checked anew.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] naming the frame that fails its check; else the
+    /// first error that `take` gives.
+    pub fn for_each_frame_as_stored<E: From<StoreError>>(
+        &self,
+        take: impl FnMut(&Frame<'_>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.frames_of("SELECT epoch, stream, first, bytes FROM frames", take)
+    }
+
+    /// One past the last sequence number held of each stream, in order of
+    /// (epoch, stream): numbers that a gap stands for at a stream's end are not.
+    ///
+    /// # Errors
+    /// Any [`StoreError`] about the file.
+    pub fn held(&self) -> Result<Vec<StreamEnd>, StoreError> {
+        let mut held = Vec::new();
+        for StreamEnd { epoch, stream, .. } in self.watermarks()? {
+            let last = self
+                .connection
+                .prepare_cached(
+                    "SELECT first + count FROM frames WHERE epoch = ?1 AND stream = ?2
+                     ORDER BY first DESC LIMIT 1",
+                )
+                .and_then(|mut last| last.query_row([epoch, stream], |row| row.get(0)).optional())
+                .map_err(|error| StoreError::from_sqlite(&self.path, error))?;
+            held.extend(last.map(|next| StreamEnd { epoch, stream, next }));
+        }
+        Ok(held)
+    }
+
+    /// Gives the frames of a query (epoch, stream, first, bytes) to `take`.
+    fn frames_of<E: From<StoreError>>(
+        &self,
+        query: &str,
         mut take: impl FnMut(&Frame<'_>) -> Result<(), E>,
     ) -> Result<(), E> {
         let failed = |error| StoreError::from_sqlite(&self.path, error);
-        let mut statement = self
-            .connection
-            .prepare("SELECT epoch, stream, first, bytes FROM frames ORDER BY epoch, stream, first")
-            .map_err(failed)?;
+        let mut statement = self.connection.prepare(query).map_err(failed)?;
         let mut rows = statement.query([]).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
             let identity = identity(row).map_err(failed)?;
@@ -313,135 +399,4 @@ impl Store {
 
 fn identity(row: &rusqlite::Row<'_>) -> rusqlite::Result<Identity> {
     Ok(Identity { epoch: row.get(0)?, stream: row.get(1)?, sequence: row.get(2)? })
-}
-
-enum Taken {
-    Stored,
-    Duplicate,
-}
-
-/// One transaction of an append.
-struct Batch<'a> {
-    path: &'a Path,
-    transaction: Transaction<'a>,
-    /// Watermarks of the streams this batch has met, by (epoch, stream).
-    touched: BTreeMap<(u32, u32), u64>,
-}
-
-impl Batch<'_> {
-    fn failed(&self, error: rusqlite::Error) -> StoreError {
-        StoreError::from_sqlite(self.path, error)
-    }
-
-    fn take(&mut self, frame: &Frame<'_>) -> Result<Taken, StoreError> {
-        let Identity { epoch, stream, sequence } = frame.header.identity;
-        let next = frame.next_sequence();
-        let watermark = self.watermark(epoch, stream)?;
-        if frame.header.count > 0 && next <= watermark {
-            return Ok(Taken::Duplicate);
-        }
-        if sequence > watermark {
-            return Err(StoreError::Hole { epoch, stream, expected: watermark, found: sequence });
-        }
-        if sequence < watermark || frame.header.count == 0 {
-            let identity = frame.header.identity;
-            return Err(StoreError::Misfit { identity, next, watermark });
-        }
-        self.insert(frame)?;
-        self.touched.insert((epoch, stream), next);
-        self.cross_gaps(epoch, stream)?;
-        if frame.header.kind == kind::GAP
-            && let Ok(Record::Gap(gap)) = Record::decode(kind::GAP, frame.payload)
-        {
-            self.take_gap(gap)?;
-        }
-        Ok(Taken::Stored)
-    }
-
-    fn insert(&self, frame: &Frame<'_>) -> Result<(), StoreError> {
-        let Identity { epoch, stream, sequence } = frame.header.identity;
-        let insert = || {
-            self.transaction
-                .prepare_cached("INSERT INTO frames VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?
-                .execute(params![
-                    epoch,
-                    stream,
-                    sequence,
-                    frame.header.count,
-                    frame.header.kind,
-                    frame.bytes
-                ])
-        };
-        insert().map(drop).map_err(|error| self.failed(error))
-    }
-
-    fn watermark(&mut self, epoch: u32, stream: u32) -> Result<u64, StoreError> {
-        if let Some(&next) = self.touched.get(&(epoch, stream)) {
-            return Ok(next);
-        }
-        let read = || {
-            self.transaction
-                .prepare_cached("SELECT next FROM watermarks WHERE epoch = ?1 AND stream = ?2")?
-                .query_row([epoch, stream], |row| row.get(0))
-                .optional()
-        };
-        // A stream begins at sequence number 0.
-        let next = read().map_err(|error| self.failed(error))?.unwrap_or(0);
-        self.touched.insert((epoch, stream), next);
-        Ok(next)
-    }
-
-    /// Notes a gap, which may be told before the frames in front of it arrive.
-    fn take_gap(&mut self, gap: Gap) -> Result<(), StoreError> {
-        if gap.to <= gap.from {
-            return Ok(());
-        }
-        let insert = || {
-            self.transaction
-                .prepare_cached("INSERT OR REPLACE INTO gaps VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![gap.epoch, gap.stream, gap.from, gap.to])
-        };
-        insert().map_err(|error| self.failed(error))?;
-        self.watermark(gap.epoch, gap.stream)?;
-        self.cross_gaps(gap.epoch, gap.stream)
-    }
-
-    /// Moves a watermark over the gaps that begin at or below it. A gap may
-    /// begin below: the host can hold live frames that the board then lost.
-    fn cross_gaps(&mut self, epoch: u32, stream: u32) -> Result<(), StoreError> {
-        let mut watermark = self.watermark(epoch, stream)?;
-        while let Some(next) = self.gap_at(epoch, stream, watermark)? {
-            watermark = next;
-        }
-        self.touched.insert((epoch, stream), watermark);
-        Ok(())
-    }
-
-    fn gap_at(&self, epoch: u32, stream: u32, watermark: u64) -> Result<Option<u64>, StoreError> {
-        let read = || {
-            self.transaction
-                .prepare_cached(
-                    "SELECT max(next) FROM gaps
-                     WHERE epoch = ?1 AND stream = ?2 AND first <= ?3 AND next > ?3",
-                )?
-                .query_row(params![epoch, stream, watermark], |row| row.get(0))
-        };
-        read().map_err(|error| self.failed(error))
-    }
-
-    fn commit(self) -> Result<Vec<StreamEnd>, StoreError> {
-        let Self { path, transaction, touched } = self;
-        let write = || -> rusqlite::Result<()> {
-            let mut statement = transaction
-                .prepare_cached("INSERT OR REPLACE INTO watermarks VALUES (?1, ?2, ?3)")?;
-            for (&(epoch, stream), &next) in &touched {
-                statement.execute(params![epoch, stream, next])?;
-            }
-            Ok(())
-        };
-        write().map_err(|error| StoreError::from_sqlite(path, error))?;
-        transaction.commit().map_err(|error| StoreError::from_sqlite(path, error))?;
-        let ends = touched.into_iter();
-        Ok(ends.map(|((epoch, stream), next)| StreamEnd { epoch, stream, next }).collect())
-    }
 }

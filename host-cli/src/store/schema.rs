@@ -9,13 +9,18 @@ use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
+use wattline_protocol::record::kind;
 
 use super::error::{Damage, StoreError};
+use super::levels;
 
 /// The mark of a Wattline recording in SQLite's header: "WLR1".
 pub const APPLICATION_ID: i64 = 0x574C_5231;
-/// Version of the tables.
-pub const VERSION: i64 = 1;
+/// Version of the tables: 2 since they have summary levels.
+pub const VERSION: i64 = 2;
+/// First version with summary levels, and with an index of the records that
+/// are no samples.
+pub(super) const LEVELS_SINCE: i64 = 2;
 
 /// How long a call waits for another program to let go of the file.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
@@ -39,6 +44,10 @@ const TABLES: &str = "
         board_received_ns INTEGER NOT NULL, board_sent_ns INTEGER NOT NULL,
         host_received_ns INTEGER NOT NULL);
 ";
+/// Finds records of a kind among a hundred times as many blocks of samples.
+const RECORDS_INDEX: &str =
+    "CREATE INDEX records ON frames (kind, epoch, stream, first) WHERE kind <> 32;";
+const _: () = assert!(kind::SAMPLE_BLOCK == 32, "as the index has it");
 
 /// Makes a new file with its tables, in WAL mode.
 pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
@@ -49,30 +58,49 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     let connection = connect(path, flags)?;
     // The marks go into the file itself before WAL begins: a reader that looks
     // at the header alone finds them from the first moment on.
+    fill(path, &connection)?;
+    grow(path, &connection)?;
+    Ok(connection)
+}
+
+/// Makes the tables in memory.
+pub(super) fn in_memory(path: &Path) -> Result<Connection, StoreError> {
+    let connection =
+        Connection::open_in_memory().map_err(|error| StoreError::from_sqlite(path, error))?;
+    fill(path, &connection)?;
+    Ok(connection)
+}
+
+fn fill(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let levels = levels::TABLE;
     let text = format!(
-        "PRAGMA synchronous = FULL; BEGIN EXCLUSIVE; {TABLES}
+        "PRAGMA synchronous = FULL; BEGIN EXCLUSIVE; {TABLES} {levels} {RECORDS_INDEX}
          PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}; COMMIT;"
     );
-    connection.execute_batch(&text).map_err(|error| StoreError::from_sqlite(path, error))?;
-    grow(path, &connection)?;
-    Ok(connection)
+    connection.execute_batch(&text).map_err(|error| StoreError::from_sqlite(path, error))
 }
 
-/// Opens a recording that may grow.
-pub(super) fn open_for_append(path: &Path) -> Result<Connection, StoreError> {
+/// What a recording of version 1 lacks, within the caller's transaction.
+pub(super) fn to_version_2(connection: &Connection) -> rusqlite::Result<()> {
+    let levels = levels::TABLE;
+    connection.execute_batch(&format!("{levels} {RECORDS_INDEX} PRAGMA user_version = {VERSION};"))
+}
+
+/// Opens a recording that may grow; also its version.
+pub(super) fn open_for_append(path: &Path) -> Result<(Connection, i64), StoreError> {
     check_header(path)?;
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    check_marks(path, &connection)?;
+    let version = check_marks(path, &connection)?;
     grow(path, &connection)?;
-    Ok(connection)
+    Ok((connection, version))
 }
 
-/// Opens a recording that is only read.
-pub(super) fn open_read_only(path: &Path) -> Result<Connection, StoreError> {
+/// Opens a recording that is only read; also its version.
+pub(super) fn open_read_only(path: &Path) -> Result<(Connection, i64), StoreError> {
     check_header(path)?;
     let connection = connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    check_marks(path, &connection)?;
-    Ok(connection)
+    let version = check_marks(path, &connection)?;
+    Ok((connection, version))
 }
 
 fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
@@ -127,7 +155,7 @@ fn big_endian<const N: usize>(header: &[u8; HEADER_BYTES], at: usize) -> u64 {
     header.iter().skip(at).take(N).fold(0, |value, &byte| value << 8 | u64::from(byte))
 }
 
-fn check_marks(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+fn check_marks(path: &Path, connection: &Connection) -> Result<i64, StoreError> {
     let pragma = |name: &str| -> Result<i64, StoreError> {
         connection
             .pragma_query_value(None, name, |row| row.get(0))
@@ -140,5 +168,5 @@ fn check_marks(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     if found > VERSION {
         return Err(StoreError::NewerVersion { path: path.to_owned(), found, known: VERSION });
     }
-    Ok(())
+    Ok(found)
 }

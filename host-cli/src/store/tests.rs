@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 use wattline_protocol::frame::{Codec, Header};
-use wattline_protocol::record::{GapReason, Notice, NoticeKind};
+use wattline_protocol::record::{GapReason, Notice, NoticeKind, Record};
 
 use super::*;
 
@@ -105,7 +105,7 @@ fn a_gap_told_beside_the_frames_lets_the_stream_go_on_and_is_kept() {
     let done = append(&mut store, &[notice(256, 6)]).unwrap();
     assert_eq!(done.watermarks, [StreamEnd { epoch: 1, stream: 256, next: 7 }]);
     assert_eq!(store.gaps().unwrap(), [(1, 256, 2, 6)]);
-    let read = crate::recording::Recording::from_store(&store).unwrap();
+    let read = crate::recording::Recording::from_store(store).unwrap();
     assert_eq!(read.gaps.iter().map(|gap| gap.record).collect::<Vec<_>>(), [gap]);
 }
 
@@ -219,7 +219,7 @@ fn a_recording_of_a_later_version_is_named_so() {
     let (_folder, path) = recording(1);
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 9).unwrap();
     let error = Store::open_read_only(&path).unwrap_err();
-    assert!(matches!(error, StoreError::NewerVersion { found: 9, known: 1, .. }), "{error}");
+    assert!(matches!(error, StoreError::NewerVersion { found: 9, known: VERSION, .. }), "{error}");
 }
 
 #[test]
@@ -271,4 +271,87 @@ fn clock_exchanges_and_words_come_back() {
     assert_eq!(store.clock_exchanges().unwrap(), [exchange]);
     assert_eq!(store.meta("board").unwrap().as_deref(), Some("b"));
     assert_eq!(store.meta("none").unwrap(), None);
+}
+
+/// Makes a file what the first version wrote: no levels, no index of records.
+fn as_version_1(path: &Path) {
+    Connection::open(path)
+        .unwrap()
+        .execute_batch("DROP TABLE levels; DROP INDEX records; PRAGMA user_version = 1;")
+        .unwrap();
+}
+
+#[test]
+fn a_recording_of_version_1_opens_with_the_levels_it_never_had() {
+    let frames = crate::recording::synthetic::Synthetic::default().frames();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE_NAME);
+    let mut store = Store::create(&path).unwrap();
+    let _ = append(&mut store, &frames).unwrap();
+    let levels = |store: &Store| {
+        let streams = store.sample_streams().unwrap();
+        let [stream] = streams[..] else { panic!("one stream of samples") };
+        let level = |level| store.level(stream.epoch, stream.stream, level).unwrap();
+        (stream, [0, 1, 2].map(level))
+    };
+    let written = levels(&store);
+    assert!(written.1[0].len() > 10, "{written:?}");
+    store.finish().unwrap();
+    as_version_1(&path);
+    assert_eq!(levels(&Store::open_read_only(&path).unwrap()), written);
+    assert_eq!(levels(&Store::open_for_append(&path).unwrap()), written);
+    assert!(Store::open_read_only(&path).unwrap().has_levels);
+}
+
+#[test]
+fn a_block_that_nobody_can_read_is_kept_and_named() {
+    let header = Header {
+        kind: kind::SAMPLE_BLOCK,
+        length: 0,
+        codec: Codec::Rice.id(),
+        flags: 0,
+        count: 3,
+        identity: Identity { epoch: 1, stream: 272, sequence: 0 },
+    };
+    let mut bytes = Vec::new();
+    frame::encode(header, &[0xFF; 9], &mut bytes).unwrap();
+    let mut store = Store::in_memory().unwrap();
+    let appended = append(&mut store, &[bytes]).unwrap();
+    assert_eq!(appended.watermarks, [StreamEnd { epoch: 1, stream: 272, next: 3 }]);
+    let error = store.sample_streams().unwrap_err();
+    assert!(error.to_string().starts_with("frame 0 of stream 272 in epoch 1"), "{error}");
+}
+
+#[test]
+fn a_refused_batch_leaves_no_trace_in_the_levels() {
+    let frames = crate::recording::synthetic::Synthetic::default().frames();
+    let mut store = Store::in_memory().unwrap();
+    let _ = append(&mut store, &frames[..frames.len() - 3]).unwrap();
+    let sum = |store: &Store| {
+        let buckets = store.level(1, 257, 2).unwrap();
+        buckets.iter().map(|bucket| bucket.rails[0].count).sum::<u32>()
+    };
+    let before = sum(&store);
+    let holed = [frames[frames.len() - 3].clone(), frames[frames.len() - 1].clone()];
+    assert!(matches!(append(&mut store, &holed), Err(StoreError::Hole { .. })));
+    assert_eq!(sum(&store), before);
+    let _ = append(&mut store, &frames).unwrap();
+    let rows: u64 = store.held().unwrap().last().unwrap().next;
+    assert_eq!(u64::from(sum(&store)), rows);
+}
+
+#[test]
+fn a_finished_recording_opens_in_a_folder_that_cannot_be_written() {
+    use std::os::unix::fs::PermissionsExt;
+    let (folder, path) = recording(5);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let store = Store::open_read_only(&path).unwrap();
+    let mode: String =
+        store.connection.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+    assert_eq!((mode.as_str(), store.frame_count().unwrap()), ("delete", 5));
+    drop(store);
+    // A user who may write everywhere leaves no trace either.
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
 }

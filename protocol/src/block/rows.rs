@@ -255,6 +255,15 @@ impl SampleStatus {
             Self::Nack | Self::Bus => false,
         }
     }
+
+    /// Whether the codes are a conversion that was not read before.
+    #[must_use]
+    pub const fn is_new(self) -> bool {
+        match self {
+            Self::Ok | Self::Skipped | Self::Overrange => true,
+            Self::Stale | Self::Nack | Self::Bus => false,
+        }
+    }
 }
 
 /// The status of rail `rail` in a row's status word; `None` for a nibble that
