@@ -80,6 +80,14 @@ pub fn render(analysis: &Analysis) -> String {
     html::page(analysis, &Figures::of(analysis))
 }
 
+/// The figure of power over time alone, as an SVG file's text.
+///
+/// # Errors
+/// Why there is nothing to draw, in words.
+pub fn power_over_time(analysis: &Analysis) -> Result<String, &'static str> {
+    figure::power_over_time(analysis).map(|figure| figure.file)
+}
+
 /// Writes `bytes` beside `path`, then puts them in its place.
 fn replace(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let mut name = path.file_name().unwrap_or_default().to_owned();

@@ -9,10 +9,13 @@ mod allocations;
 mod codec;
 mod energy;
 mod figure;
+mod night;
 mod sampler;
+mod store;
 mod streams;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -22,7 +25,7 @@ use wattline_agent::clock::{Clock, SystemClock};
 use figure::Figure;
 
 /// Names of all measures; once named they stay.
-const MEASURES: [&str; 7] = [
+const MEASURES: &[&str] = &[
     "codec.bits_per_row",
     "codec.encode",
     "codec.decode",
@@ -30,6 +33,11 @@ const MEASURES: [&str; 7] = [
     "sampler.allocations",
     "energy.coverage",
     "energy.bias",
+    "store.append",
+    "store.open",
+    "store.open_memory",
+    "store.report",
+    "store.report_memory",
 ];
 
 /// Measure Wattline.
@@ -47,6 +55,9 @@ struct Args {
     /// Windows or repetitions, where a measure counts them
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Read this recording in this process: how store.* starts itself
+    #[arg(long, value_name = "FILE", hide = true)]
+    read: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -60,6 +71,9 @@ fn main() -> ExitCode {
             MEASURES.join(", ")
         );
         return ExitCode::from(2);
+    }
+    if let Some(path) = &args.read {
+        return store::read(name, path, now_ns);
     }
     let wanted = |group: &str| MEASURES.iter().any(|m| m.starts_with(group) && is_prefix(name, m));
     let mut emit = |figure: Figure| {
@@ -75,6 +89,13 @@ fn main() -> ExitCode {
     }
     if wanted("energy.") {
         energy::run(name, args.from, args.count.or(args.seeds), &mut emit);
+    }
+    if wanted("store.")
+        && let Err(error) = store::run(name, args.from, now_ns, &mut emit)
+    {
+        // A closed standard error leaves nobody to tell.
+        let _ = writeln!(io::stderr(), "error: store: {error}");
+        return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS
 }

@@ -82,6 +82,11 @@ impl Figures {
     }
 }
 
+/// Power over time alone; `Err` says why there is none.
+pub(super) fn power_over_time(analysis: &Analysis) -> Result<Figure, &'static str> {
+    timeline::figure(analysis)
+}
+
 /// What a figure says beside its drawing.
 #[derive(Debug)]
 struct Sketch<'a> {
