@@ -23,6 +23,8 @@ pub enum AgentCommand {
     Serve(ServeArgs),
     /// Bridge standard input and output to a serving agent; starts one where none serves
     Stdio(ServeArgs),
+    /// Ask the agent that serves who it is; exit 1 where none answers
+    Hello(HelloArgs),
     /// List the power rails of this board
     Rails(RailsArgs),
     /// Check what the agent needs on this board
@@ -68,6 +70,14 @@ pub enum SimulatedChip {
     Ina3221,
     /// Rail VIN (total)
     Ina226,
+}
+
+/// Flags of `hello`.
+#[derive(Debug, Clone, Args)]
+pub struct HelloArgs {
+    /// Socket of the agent [default: as `serve` chooses it]
+    #[arg(long, value_name = "PATH", env = "WATTLINE_SOCKET")]
+    pub socket: Option<PathBuf>,
 }
 
 /// Flags of `rails`.

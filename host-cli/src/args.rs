@@ -40,6 +40,10 @@ pub enum HostCommand {
     Accuracy(AccuracyArgs),
     /// List the networks, or print one
     Networks(NetworksArgs),
+    /// Install or upgrade the agent on a board over ssh
+    Deploy(DeployArgs),
+    /// Check this machine, and a board, for what measuring needs
+    Doctor(DoctorArgs),
     /// Print completions for a shell
     Completions {
         /// The shell
@@ -250,6 +254,42 @@ pub struct AccuracyArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
     /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `deploy`.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Needs OpenSSH on this machine, and on the board systemd and a user that \
+    is root or has sudo. The version before is kept; a new version that does not answer is put \
+    back by the board itself, also where the link is cut meanwhile. Records on the board are \
+    never touched: a run that goes on resumes under the new version.")]
+pub struct DeployArgs {
+    /// Board: ssh://user@host, or a configured name
+    pub board: String,
+    /// The agent's program [default: the one for the board's processor in boards/, else this machine's]
+    #[arg(long, value_name = "FILE")]
+    pub agent: Option<PathBuf>,
+    /// Bring this wattline-runner-cuda, built on or for the board
+    #[arg(long, value_name = "FILE")]
+    pub cuda_runner: Option<PathBuf>,
+    /// Say what would be changed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go back to the version before
+    #[arg(long, conflicts_with_all = ["remove", "agent", "cuda_runner"])]
+    pub rollback: bool,
+    /// Remove the agent; its records stay
+    #[arg(long, conflicts_with_all = ["agent", "cuda_runner"])]
+    pub remove: bool,
+}
+
+/// Flags of `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Board to check as well
+    pub board: Option<String>,
+    /// One JSON object a line
     #[arg(long)]
     pub json: bool,
 }

@@ -11,6 +11,7 @@ pub mod clock;
 pub mod collect;
 pub mod command;
 pub mod connect;
+pub mod deploy;
 pub mod export;
 pub mod failure;
 pub mod live;

@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod doctor;
+mod hello;
 mod infer;
 mod networks;
 mod rails;
@@ -75,6 +76,7 @@ pub fn perform(cli: Cli) -> ExitCode {
     let result = match cli.command {
         AgentCommand::Serve(args) => serve::run(&args),
         AgentCommand::Stdio(args) => stdio::run(&args),
+        AgentCommand::Hello(args) => hello::run(&args),
         AgentCommand::Rails(args) => rails::run(&args),
         AgentCommand::Doctor(args) => doctor::run(&args),
         AgentCommand::Accuracy(args) => accuracy::run(&args),

@@ -21,7 +21,7 @@ use crate::server::{self, ServeError};
 use crate::spool::{DiskStorage, RootError, Spool, random_id};
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let socket = socket(args)?;
+    let socket = socket(args.socket.as_deref())?;
     let spool = spool(args)?;
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
     let source = source(args)?;
@@ -39,6 +39,10 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         let bound = server::bind(&socket).await?;
         if line(&format!("ready {}", socket.display())).is_err() {
             tracing::warn!("Nobody reads standard output; serving all the same.");
+        }
+        // A no-op where no systemd started this program.
+        if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+            tracing::warn!(%error, "systemd could not be told that the agent is ready.");
         }
         server::serve(bound, hub, idle_exit).await
     });
@@ -60,9 +64,9 @@ fn socket_failure(error: &ServeError) -> Failure {
 }
 
 /// The socket's path: as asked, else in the runtime folder.
-pub(super) fn socket(args: &ServeArgs) -> Result<PathBuf, Failure> {
-    if let Some(socket) = &args.socket {
-        return Ok(socket.clone());
+pub(super) fn socket(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    if let Some(socket) = asked {
+        return Ok(socket.to_owned());
     }
     let system = Path::new("/run/wattline/agent.sock");
     if system.exists() {

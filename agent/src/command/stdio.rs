@@ -25,7 +25,7 @@ const READY_WITHIN: Nanos = Nanos::from_secs(30);
 const IDLE_EXIT_S: u32 = 600;
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let path = socket(args)?;
+    let path = socket(args.socket.as_deref())?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

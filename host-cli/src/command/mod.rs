@@ -5,6 +5,8 @@
 
 mod accuracy;
 mod compare;
+mod deploy;
+mod doctor;
 mod export;
 mod fetch;
 mod networks;
@@ -46,6 +48,8 @@ pub fn perform(cli: Cli) -> ExitCode {
         HostCommand::Export(args) => export::run(&args),
         HostCommand::Accuracy(args) => return accuracy::run(&args),
         HostCommand::Networks(args) => return networks::run(&args),
+        HostCommand::Deploy(args) => on_runtime(deploy::run(args)),
+        HostCommand::Doctor(args) => on_runtime(doctor::run(args)),
         HostCommand::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "wattline", &mut io::stdout());
             Ok(Exit::Done)

@@ -17,6 +17,7 @@ use crate::board::BoardAddress;
 
 pub use here::{AgentPlace, agent_program};
 pub use ssh::Carrier;
+pub(crate) use ssh::ssh_command;
 
 /// Half of a stream that is read.
 pub type Incoming = Box<dyn AsyncRead + Unpin + Send>;

@@ -33,17 +33,30 @@ impl Carrier {
     }
 }
 
-pub(super) fn open(target: &str, port: Option<u16>) -> Result<Link, ConnectError> {
-    // WATTLINE_SSH is to ssh what GIT_SSH is to git.
-    let program =
-        std::env::var_os("WATTLINE_SSH").map_or_else(|| PathBuf::from("ssh"), PathBuf::from);
-    let mut command = Command::new(&program);
-    command.arg("-T");
+/// The user's `ssh` with `flags`, told to run `remote` on the board.
+pub(crate) fn ssh_command(
+    flags: &[&str],
+    target: &str,
+    port: Option<u16>,
+    remote: &str,
+) -> Command {
+    let mut command = Command::new(ssh_program());
+    command.args(flags);
     if let Some(port) = port {
         command.args(["-p", &port.to_string()]);
     }
-    let mut child = command
-        .args(["--", target, REMOTE_COMMAND])
+    command.args(["--", target, remote]);
+    command
+}
+
+/// WATTLINE_SSH is to ssh what GIT_SSH is to git.
+fn ssh_program() -> PathBuf {
+    std::env::var_os("WATTLINE_SSH").map_or_else(|| PathBuf::from("ssh"), PathBuf::from)
+}
+
+pub(super) fn open(target: &str, port: Option<u16>) -> Result<Link, ConnectError> {
+    let program = ssh_program();
+    let mut child = ssh_command(&["-T"], target, port, REMOTE_COMMAND)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

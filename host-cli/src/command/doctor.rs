@@ -1,0 +1,151 @@
+//! `wattline doctor`: what measuring needs, on this machine and on a board.
+//!
+//! The board's own checks are those of `wattline-agent doctor` there; each line
+//! that fails carries its cure.
+
+use std::process::Stdio;
+
+use serde_json::json;
+use tokio::process::Command;
+
+use super::{board, configuration, line};
+use crate::args::DoctorArgs;
+use crate::board::BoardAddress;
+use crate::connect::{agent_program, ssh_command};
+use crate::failure::{Exit, Failure};
+
+/// What the agent's doctor is asked, on a board.
+const REMOTE: &str = "wattline-agent doctor --json";
+
+struct Check {
+    place: &'static str,
+    name: String,
+    good: bool,
+    found: String,
+    cure: String,
+}
+
+pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
+    let mut checks = vec![config(), ssh().await, agent()];
+    if let Some(name) = &args.board {
+        let address = board(Some(name), None)?;
+        // What the board needs of this machine alone.
+        if !matches!(address, BoardAddress::Ssh { .. }) {
+            checks.retain(|check| check.name != "ssh");
+        } else {
+            checks.retain(|check| check.name != "agent");
+        }
+        checks.extend(of_board(&address).await);
+    }
+    for check in &checks {
+        line(&check.text(args.json))?;
+    }
+    if checks.iter().all(|check| check.good) {
+        return Ok(Exit::Done);
+    }
+    Err(Failure {
+        exit: Exit::Refused,
+        what: "not all is ready to measure".into(),
+        because: checks.iter().filter(|c| !c.good).map(|c| c.found.clone()).collect(),
+        mend: "follow the cures above".into(),
+    })
+}
+
+impl Check {
+    fn new(name: &str, found: Result<String, String>, cure: &str) -> Self {
+        let good = found.is_ok();
+        let found = found.unwrap_or_else(|missing| missing);
+        Self { place: "host", name: name.into(), good, found, cure: cure.into() }
+    }
+
+    fn text(&self, as_json: bool) -> String {
+        let Self { place, name, good, found, cure } = self;
+        if as_json {
+            return json!({
+                "place": place, "check": name, "good": good, "found": found, "cure": cure,
+            })
+            .to_string();
+        }
+        let mark = if *good { "ok  " } else { "FAIL" };
+        let cure = if *good { String::new() } else { format!("  try: {cure}") };
+        format!("{mark} {place:<5} {name:<12} {found}{cure}")
+    }
+}
+
+fn config() -> Check {
+    let found = configuration().map(|_| "can be used".to_owned());
+    let found = found.map_err(|failure| failure.because.join(": "));
+    Check::new("config", found, "mend the file, or name another with WATTLINE_CONFIG")
+}
+
+async fn ssh() -> Check {
+    let asked = ssh_command(&["-V"], "none", None, "").stdin(Stdio::null()).output().await;
+    let found = match asked {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stderr);
+            Ok(text.lines().next().unwrap_or("an ssh without a version").to_owned())
+        }
+        Err(error) => Err(format!("ssh cannot be started: {error}")),
+    };
+    Check::new("ssh", found, "install OpenSSH's client")
+}
+
+fn agent() -> Check {
+    let found = agent_program().map(|path| path.display().to_string());
+    Check::new(
+        "agent",
+        found.map_err(|error| error.to_string()),
+        "install wattline-agent beside wattline, or name it with WATTLINE_AGENT",
+    )
+}
+
+async fn of_board(address: &BoardAddress) -> Vec<Check> {
+    let command = match address {
+        BoardAddress::Ssh { target, port } => Ok(ssh_command(&["-T"], target, *port, REMOTE)),
+        BoardAddress::Simulated(_) => return Vec::new(),
+        BoardAddress::Local | BoardAddress::Unix(_) => agent_program().map(|program| {
+            let mut command = Command::new(program);
+            command.args(["doctor", "--json"]);
+            command
+        }),
+    };
+    let failed = |said: String| {
+        vec![Check {
+            place: "board",
+            name: "reach".into(),
+            good: false,
+            found: said,
+            cure: format!("see that the board can be reached; wattline deploy {address}"),
+        }]
+    };
+    let asked = match command {
+        Ok(mut command) => command.stdin(Stdio::null()).output().await,
+        Err(error) => return failed(error.to_string()),
+    };
+    let output = match asked {
+        Ok(output) => output,
+        Err(error) => return failed(format!("{address} cannot be asked: {error}")),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let checks: Vec<Check> = text.lines().filter_map(of_line).collect();
+    if checks.is_empty() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().rev().find(|line| !line.trim().is_empty());
+        return failed(format!("{address}: {}", last.unwrap_or("no answer")));
+    }
+    checks
+}
+
+/// One line of the agent's own doctor.
+fn of_line(text: &str) -> Option<Check> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    let word = |key: &str| value.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+    let good = value.get("good")?.as_bool()?;
+    Some(Check {
+        place: "board",
+        name: word("check"),
+        good,
+        found: word("found"),
+        cure: word("cure"),
+    })
+}
