@@ -143,6 +143,7 @@ add_users() {
 }
 
 switch_to() { # TARGET OLD
+    before=$(link previous)
     printf '%s\n' "$2" >"$home/unproven"
     rm -f "$home/starts"
     if [ -n "$2" ] && [ "$2" != "$1" ]; then point previous "$2"; fi
@@ -160,8 +161,13 @@ switch_to() { # TARGET OLD
     fi
     point current "$2"
     rm -f "$home/unproven" "$home/starts"
-    [ "$2" = "$1" ] || rm -rf "${home:?}/$1"
     rm -f "$home/previous"
+    if [ "$before" = "$1" ] || [ -z "$before" ]; then
+        [ "$before" = "$1" ] || rm -rf "${home:?}/$1"
+    else
+        point previous "$before"
+        rm -rf "${home:?}/$1"
+    fi
     wear
     systemctl restart "$unit" || :
     healthy || stop 13 "the agent does not answer, and neither does the version before"
