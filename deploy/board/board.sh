@@ -61,7 +61,7 @@ wear() {
         mv "$to.new" "$to"
     done
     mkdir -p "$root/usr/local/bin"
-    ln -sfn /opt/wattline/current/bin/wattline-agent "$root/usr/local/bin/wattline-agent"
+    ln -sfn "$home/current/bin/wattline-agent" "$root/usr/local/bin/wattline-agent"
     sync
     systemctl daemon-reload
 }
@@ -202,7 +202,7 @@ remove() {
     outside | while read -r _ to; do rm -f "$to"; done
     rmdir "$root/etc/systemd/system/$unit.d" 2>/dev/null || :
     case $(readlink "$root/usr/local/bin/wattline-agent" 2>/dev/null || :) in
-    /opt/wattline/*) rm -f "$root/usr/local/bin/wattline-agent" ;;
+    "$home"/*) rm -f "$root/usr/local/bin/wattline-agent" ;;
     esac
     rm -rf "$home"
     systemctl daemon-reload || :

@@ -15,6 +15,7 @@ mod frames;
 mod process;
 mod sandbox;
 mod session;
+mod sshd;
 mod table;
 mod wait;
 
@@ -23,5 +24,6 @@ pub use frames::Frames;
 pub use process::{Outcome, Process};
 pub use sandbox::{SMALL, SMALLEST, Sandbox, is_root, program};
 pub use session::{Pipe, Say};
+pub use sshd::Sshd;
 pub use table::Table;
 pub use wait::{until, while_true};

@@ -15,7 +15,7 @@ echo "kernel $(uname -r)"
 echo "libc $(getconf GNU_LIBC_VERSION 2>/dev/null)"
 [ -r /etc/nv_tegra_release ] && echo "l4t $(head -n 1 /etc/nv_tegra_release)"
 [ -r /proc/device-tree/model ] && echo "model $(tr -d '\0' </proc/device-tree/model)"
-echo "init $(cat /proc/1/comm 2>/dev/null)"
+echo "init $(cat "${WATTLINE_ROOT:-}/proc/1/comm" 2>/dev/null)"
 command -v systemctl >/dev/null 2>&1 && echo "systemd $(systemctl --version 2>/dev/null | head -n 1)"
 echo "user $(id -un)"
 if [ "$(id -u)" -eq 0 ]; then echo "root direct"
@@ -31,7 +31,7 @@ systemctl is-active wattline-agent.service 2>/dev/null | sed 's/^/service /'
 dpkg-query -W -f 'package ${Version} ${db:Status-Status}\n' wattline-agent 2>/dev/null
 b=$r/usr/local/bin/wattline-agent
 if [ -e "$b" ] || [ -L "$b" ]; then
-  case $(readlink "$b" 2>/dev/null) in /opt/wattline/*) ;; *) echo "foreign $b" ;; esac
+  case $(readlink "$b" 2>/dev/null) in "$r"/opt/wattline/*) ;; *) echo "foreign $b" ;; esac
 fi
 exit 0
 "#;
