@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what building and testing need, where it is absent: a C compiler
-# (SQLite is compiled in) and OpenSSH's server and client (the tests reach an
-# agent over a real sshd on loopback). Debian and Ubuntu; as root or by sudo.
+# (SQLite is compiled in), OpenSSH's server and client (the tests reach an agent
+# over a real sshd on loopback) and systemd-analyze (they score the units).
+# Debian and Ubuntu; as root or by sudo.
 # Rust itself comes from rustup and is not touched.
 set -eu
 
@@ -15,6 +16,7 @@ missing=""
 command -v cc >/dev/null 2>&1 || missing="$missing build-essential"
 command -v ssh >/dev/null 2>&1 || missing="$missing openssh-client"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 [ -n "$missing" ] || exit 0
 
 if ! command -v apt-get >/dev/null 2>&1; then
