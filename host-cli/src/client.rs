@@ -9,12 +9,15 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Interval, MissedTickBehavior};
+use wattline_protocol::clock_sync::ClockExchange;
+use wattline_protocol::clock_sync::schedule::BURST_EXCHANGES;
 use wattline_protocol::command::{
     Acknowledge, Command, Farewell, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Side,
 };
 use wattline_protocol::digest::protocol_digest;
 use wattline_protocol::session::SessionError;
 use wattline_protocol::session::host::{Event, Session};
+use wattline_protocol::units::HostTime;
 
 use crate::board::BoardAddress;
 use crate::clock;
@@ -113,6 +116,7 @@ pub struct Client {
     waiting: VecDeque<Event>,
     tick: Interval,
     buffer: Vec<u8>,
+    heard: HostTime,
 }
 
 impl Client {
@@ -141,6 +145,7 @@ impl Client {
             waiting: VecDeque::new(),
             tick,
             buffer: vec![0; READ_BYTES],
+            heard: clock::now(),
         };
         // A peer that hangs up at once is told apart below, by what it said.
         let sent = client.send(&first).await;
@@ -253,6 +258,33 @@ impl Client {
         }
     }
 
+    /// Host time when the bytes of the last event came: what was done since,
+    /// such as a commit, is no part of a round trip.
+    #[must_use]
+    pub fn heard(&self) -> HostTime {
+        self.heard
+    }
+
+    /// Makes one burst of clock exchanges; what comes meanwhile is kept.
+    ///
+    /// # Errors
+    /// [`ClientError`] where the session ends first.
+    pub async fn clock_burst(&mut self) -> Result<Vec<ClockExchange>, ClientError> {
+        let mut exchanges = Vec::new();
+        for _ in 0..BURST_EXCHANGES {
+            let ping = Command::ClockPing { sent: clock::now() };
+            if let Reply::Clock { sent, received, answered } = self.ask(ping).await? {
+                exchanges.push(ClockExchange {
+                    host_sent: sent,
+                    board_received: received,
+                    board_sent: answered,
+                    host_received: self.heard,
+                });
+            }
+        }
+        Ok(exchanges)
+    }
+
     /// An event that is there already; never waits.
     pub fn try_next(&mut self) -> Option<Event> {
         match self.waiting.front() {
@@ -283,6 +315,7 @@ impl Client {
                 read = self.link.incoming.read(&mut self.buffer) => match read {
                     Ok(0) => return Err(self.cut()),
                     Ok(count) => {
+                        self.heard = clock::now();
                         let bytes = self.buffer.get(..count).unwrap_or_default();
                         self.session.on_bytes(bytes, clock::since_boot())
                     }

@@ -137,8 +137,10 @@ impl Thread {
             }
             let now = SystemClock.now();
             self.drain(now, false);
-            if self.desk.is_snapshot_due(now) {
-                self.record(&clock::snapshot().into());
+            if self.desk.is_snapshot_due(now)
+                && let Some(snapshot) = clock::tight_snapshot()
+            {
+                self.record(&snapshot.into());
             }
         }
     }

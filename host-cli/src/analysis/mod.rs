@@ -8,6 +8,7 @@ mod absence;
 mod axis;
 mod baseline;
 mod cells;
+mod clock_offset;
 pub mod compare;
 pub mod energy;
 mod error;
@@ -29,6 +30,7 @@ use self::model::Analysis;
 use self::window::Windows;
 use crate::recording::Recording;
 
+pub use self::clock_offset::clock_offset;
 pub use self::error::AnalysisError;
 pub(crate) use self::rails::rails_of;
 pub use self::rails::{ShuntCorrection, with_shunts};
@@ -76,7 +78,7 @@ pub fn analyse(
         failed,
         absences: absence::absences(recording),
         traces: trace::traces(recording, corrections, &axis, (started, ended))?,
-        clock_bound_ns: clock_bound_ns(recording),
+        clock: clock_offset(&recording.clock_exchanges),
     })
 }
 
@@ -102,15 +104,4 @@ fn sampler_reports(recording: &Recording) -> Vec<SamplerReport> {
         }
     }
     by_lane.into_values().collect()
-}
-
-/// Half the shortest round trip, less the board's own time: no offset between
-/// the clocks can be further off than that.
-fn clock_bound_ns(recording: &Recording) -> Option<i64> {
-    let bounds = recording.clock_exchanges.iter().map(|exchange| {
-        let round_trip = (exchange.host_received - exchange.host_sent).0;
-        let on_board = (exchange.board_sent - exchange.board_received).0;
-        round_trip.saturating_sub(on_board) / 2
-    });
-    bounds.filter(|bound| *bound >= 0).min()
 }

@@ -8,7 +8,7 @@ use wattline_protocol::record::{
     AgentBuild, BaselinePlace, BoardDescription, Cell, ChipDescription, GapReason, RailDescription,
     RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
 };
-use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
+use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
 /// A value with its expanded uncertainty, k = 2 (95.45 % for a normal law).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -344,6 +344,27 @@ pub struct Trace {
     pub segments: Vec<Vec<TracePoint>>,
 }
 
+/// The board's clock against the host's: board less host, both monotonic.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ClockOffset {
+    /// The offset at the last burst of exchanges.
+    pub offset: Nanos,
+    /// The truth lies within ± this of it.
+    pub bound: Nanos,
+    /// When that was, on the host's clock.
+    pub at: HostTime,
+    /// How much faster the board's clock ran then, in 10⁻⁶.
+    pub skew_ppm: f64,
+    /// Median over all bursts of the bound, in ns.
+    pub bound_median_ns: i64,
+    /// Largest bound at any burst, in ns.
+    pub bound_max_ns: i64,
+    /// Bursts of exchanges.
+    pub bursts: usize,
+    /// Steps of a clock that were recognised (a suspend, a reboot).
+    pub steps: usize,
+}
+
 /// All that a report shows.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
@@ -387,8 +408,8 @@ pub struct Analysis {
     pub absences: Vec<Absence>,
     /// Power over time.
     pub traces: Vec<Trace>,
-    /// Bound of the board↔host clock offset, in ns, where it was measured.
-    pub clock_bound_ns: Option<i64>,
+    /// Board's clock against the host's, where it was measured.
+    pub clock: Option<ClockOffset>,
 }
 
 impl Analysis {

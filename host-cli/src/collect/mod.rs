@@ -10,6 +10,8 @@ pub mod intake;
 use std::time::Duration;
 
 use tokio::signal::unix::Signal;
+use wattline_protocol::clock_sync::ClockExchange;
+use wattline_protocol::clock_sync::schedule::Schedule;
 use wattline_protocol::command::{Command, Refusal, Reply};
 use wattline_protocol::frame::{self, Frame};
 use wattline_protocol::record::RunId;
@@ -22,12 +24,9 @@ use crate::clock;
 use crate::command::refusal;
 use crate::failure::{Exit, Failure};
 use crate::run_folder::store_failure;
-use crate::store::{ClockExchange, Store, StoreError};
+use crate::store::{Store, StoreError};
 use intake::{Arrived, Intake};
 
-/// Exchanges of clocks when a link begins, and the wait between later ones.
-const PINGS_FIRST: u32 = 8;
-const PING_EVERY: Duration = Duration::from_secs(10);
 /// Waits between attempts to come back: doubling from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
 const RETRY_LAST: Duration = Duration::from_secs(2);
@@ -157,23 +156,24 @@ impl Collector<'_> {
         if *stopping {
             client.tell(Command::Stop { run: self.run.clone() }).await?;
         }
-        for _ in 0..PINGS_FIRST {
-            client.tell(Command::ClockPing { sent: clock::now() }).await?;
-        }
-        let mut ping = tokio::time::interval(PING_EVERY);
-        ping.reset();
+        let mut clocks = Clocks::starting();
         loop {
             let step = tokio::select! {
                 event = client.next() => Step::Event(event),
                 () = wait_until(intake.due()) => Step::Commit,
-                _ = ping.tick() => Step::Ping,
+                () = wait_until(Some(clocks.schedule.due())) => Step::Ping,
                 _ = interrupts.recv() => Step::Interrupt,
             };
             let ended = match step {
-                Step::Event(event) => self.event(event?, &mut intake)?,
+                Step::Event(event) => {
+                    let event = event?;
+                    self.event(event, client, &mut intake, &mut clocks).await?
+                }
                 Step::Commit => self.commit(client, &mut intake).await?,
                 Step::Ping => {
-                    client.tell(Command::ClockPing { sent: clock::now() }).await?;
+                    if clocks.schedule.on_time(clock::since_boot()) {
+                        client.tell(Command::ClockPing { sent: clock::now() }).await?;
+                    }
                     false
                 }
                 Step::Interrupt if *stopping || self.on_interrupt == OnInterrupt::Leave => {
@@ -197,18 +197,29 @@ impl Collector<'_> {
     }
 
     /// Takes an event; true where the run is over and all was sent.
-    fn event(&mut self, event: Event, intake: &mut Intake) -> Result<bool, LinkEnd> {
+    async fn event(
+        &mut self,
+        event: Event,
+        client: &mut Client,
+        intake: &mut Intake,
+        clocks: &mut Clocks,
+    ) -> Result<bool, LinkEnd> {
         match intake.take(event, self.store, clock::since_boot()).map_err(stored)? {
             Arrived::Taken => Ok(false),
             Arrived::AllSent => Ok(true),
             Arrived::Other(Event::Reply(_, Reply::Clock { sent, received, answered })) => {
-                let exchange = ClockExchange {
+                clocks.burst.push(ClockExchange {
                     host_sent: sent,
                     board_received: received,
                     board_sent: answered,
-                    host_received: clock::now(),
-                };
-                self.store.append_clock_exchange(exchange).map_err(stored)?;
+                    host_received: client.heard(),
+                });
+                if clocks.schedule.on_answer() {
+                    client.tell(Command::ClockPing { sent: clock::now() }).await?;
+                } else {
+                    self.store.append_clock_exchanges(&clocks.burst).map_err(stored)?;
+                    clocks.burst.clear();
+                }
                 Ok(false)
             }
             // Answers to Stop, and messages that a collector did not ask for.
@@ -233,6 +244,19 @@ impl Collector<'_> {
 
     fn refused(&self, refusal: &Refusal) -> LinkEnd {
         LinkEnd::Failed(Box::new(refusal::failure(refusal, self.address, Some(self.run))))
+    }
+}
+
+/// Exchanges of clock readings over one link.
+struct Clocks {
+    schedule: Schedule,
+    /// Those of the present burst: they are stored together at its end.
+    burst: Vec<ClockExchange>,
+}
+
+impl Clocks {
+    fn starting() -> Self {
+        Self { schedule: Schedule::starting(clock::since_boot()), burst: Vec::new() }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::record::RunId;
 
 use super::report::{self, Made};
-use super::{board, known_run, line, say};
+use super::{board, clock_json, known_run, line, say};
 use crate::args::FetchArgs;
 use crate::collect::{Collected, Collector, OnInterrupt};
 use crate::failure::{Exit, Failure};
@@ -58,6 +58,7 @@ pub(super) async fn run(args: FetchArgs) -> Result<Exit, Failure> {
             "frames_sha256": frames_sha256,
             "report": page,
             "simulated": analysis.simulation.is_some(),
+            "clock": analysis.clock.as_ref().map(clock_json),
         });
         line(&object.to_string())?;
     } else {

@@ -26,6 +26,7 @@ use etcetera::{BaseStrategy, choose_base_strategy};
 use wattline_protocol::record::RunId;
 
 use crate::analysis::ShuntCorrection;
+use crate::analysis::model::ClockOffset;
 use crate::args::{Cli, HostCommand};
 use crate::board::{BoardAddress, Configuration};
 use crate::client::ClientError;
@@ -123,6 +124,18 @@ fn board(on: Option<&str>, recorded: Option<&str>) -> Result<BoardAddress, Failu
             &error,
             "write simulated, local, ssh://user@host, unix:/path, or a name of the configuration",
         )
+    })
+}
+
+/// Board's clock against the host's, as `--json` has it.
+fn clock_json(clock: &ClockOffset) -> serde_json::Value {
+    serde_json::json!({
+        "offset_ns": clock.offset.0,
+        "bound_ns": clock.bound.0,
+        "bound_max_ns": clock.bound_max_ns,
+        "skew_ppm": clock.skew_ppm,
+        "bursts": clock.bursts,
+        "steps": clock.steps,
     })
 }
 

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 use wattline_protocol::command::{Command, Refusal, Reply, StatusReply};
-use wattline_protocol::units::NANOS_PER_SECOND;
+use wattline_protocol::units::{NANOS_PER_SECOND, Nanos};
 
-use super::{board, line, refusal, unreachable};
+use super::{board, clock_json, line, refusal, unreachable};
+use crate::analysis::clock_offset;
+use crate::analysis::model::ClockOffset;
 use crate::args::StatusArgs;
 use crate::board::BoardAddress;
 use crate::client::Client;
@@ -16,9 +18,11 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     let mut client =
         Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
     let status = ask(&mut client, &address).await?;
+    let burst = client.clock_burst().await.map_err(|error| unreachable(&address, &error))?;
     client.close().await;
+    let clock = clock_offset(&burst);
     if args.json {
-        line(&as_json(&address, &status).to_string())?;
+        line(&as_json(&address, &status, clock.as_ref()).to_string())?;
         return Ok(Exit::Done);
     }
     line(&format!("{address}: agent {}", status.build))?;
@@ -42,6 +46,10 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
         line(&format!("{}  {:.1} MB  {held}", run.run, megabytes(run.bytes)))?;
     }
     line(&format!("{:.0} MB free", megabytes(status.free_bytes)))?;
+    if let Some(clock) = clock {
+        let (offset_s, bound) = (clock.offset.as_seconds().0, micros(clock.bound));
+        line(&format!("clock: board - host = {offset_s:.6} s ± {bound} µs"))?;
+    }
     Ok(Exit::Done)
 }
 
@@ -57,7 +65,11 @@ pub(super) async fn ask(
     }
 }
 
-fn as_json(address: &BoardAddress, status: &StatusReply) -> serde_json::Value {
+fn as_json(
+    address: &BoardAddress,
+    status: &StatusReply,
+    clock: Option<&ClockOffset>,
+) -> serde_json::Value {
     let runs: Vec<_> = status
         .runs
         .iter()
@@ -82,7 +94,13 @@ fn as_json(address: &BoardAddress, status: &StatusReply) -> serde_json::Value {
         "current": current,
         "runs": runs,
         "free_bytes": status.free_bytes,
+        "clock": clock.map(clock_json),
     })
+}
+
+/// Whole microseconds, rounded up as a bound is.
+fn micros(span: Nanos) -> i64 {
+    span.0.saturating_add(999) / 1_000
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a text with one decimal")]

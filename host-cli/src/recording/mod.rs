@@ -19,6 +19,7 @@ use std::rc::Rc;
 
 use thiserror::Error;
 use wattline_protocol::block::{BlockCodec, BlockError};
+use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
     BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, InferenceSpans, LayerSpans, Notice,
@@ -26,7 +27,7 @@ use wattline_protocol::record::{
     TrialEnd, TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
-use crate::store::{ClockExchange, SamplesError, Store, StoreError, TeeFrames};
+use crate::store::{SamplesError, Store, StoreError, TeeFrames};
 
 pub use lane::{Lane, LaneError, Summary, TICK_NS, instant};
 

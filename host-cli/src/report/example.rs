@@ -7,11 +7,11 @@ use wattline_protocol::record::{
     ErrorLimits, FailureCause, GapReason, LatenessHistogram, RailDescription, RailRole, RailSource,
     RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
 };
-use wattline_protocol::units::{BoardTime, Joules, Watts};
+use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
 use crate::analysis::model::{
-    Absence, Analysis, BaselineResult, CellResult, Energy, FailedTrial, Judgement, Reason, Term,
-    Trace, TracePoint, Uncertain, Verdict, WindowResult,
+    Absence, Analysis, BaselineResult, CellResult, ClockOffset, Energy, FailedTrial, Judgement,
+    Reason, Term, Trace, TracePoint, Uncertain, Verdict, WindowResult,
 };
 
 /// Network, 10⁶ MACs, 10⁶ parameters.
@@ -137,7 +137,16 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
         failed: Vec::new(),
         absences: Vec::new(),
         traces: Vec::new(),
-        clock_bound_ns: Some(110_000),
+        clock: Some(ClockOffset {
+            offset: Nanos(-12_345_678_900),
+            bound: Nanos(110_000),
+            at: HostTime(8_000_000_000_000),
+            skew_ppm: -3.4,
+            bound_median_ns: 95_000,
+            bound_max_ns: 430_000,
+            bursts: 12,
+            steps: 0,
+        }),
     }
 }
 

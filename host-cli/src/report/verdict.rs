@@ -12,7 +12,7 @@ use wattline_protocol::record::{
 
 use super::html::word;
 use super::text::{brief, count, gap, outcome, plain, scheduling, span};
-use crate::analysis::model::{Absence, Analysis, CellResult, Reason, Verdict};
+use crate::analysis::model::{Absence, Analysis, CellResult, ClockOffset, Reason, Verdict};
 
 /// Cells that a reason names before it only counts the rest.
 const NAMED_MAX: usize = 6;
@@ -46,14 +46,33 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                 }
                 dt { "Sampler" }
                 dd { (sampler(analysis)) }
-                @if let Some(bound_ns) = analysis.clock_bound_ns {
+                @if let Some(clock) = &analysis.clock {
                     dt { "Board ↔ host clock" }
-                    dd { "offset known within ± " (brief(bound_ns as f64 / 1e6)) " ms; no result "
-                        "rests on it" }
+                    dd { (clock_text(clock)) }
                 }
             }
         }
     }
+}
+
+/// Offset ± bound, rate and steps, in words.
+fn clock_text(clock: &ClockOffset) -> String {
+    let ms = |ns: i64| brief(ns as f64 / 1e6);
+    let steps = match clock.steps {
+        0 => String::new(),
+        1 => ", one step of a clock recognised".into(),
+        more => format!(", {more} steps of a clock recognised"),
+    };
+    format!(
+        "board − host = {:.9} s ± {} ms at the last of {} bursts of exchanges (median ± {} ms, \
+         worst ± {} ms), rate {:+.2} ppm{steps}; no result rests on it",
+        clock.offset.as_seconds().0,
+        ms(clock.bound.0),
+        clock.bursts,
+        ms(clock.bound_median_ns),
+        ms(clock.bound_max_ns),
+        clock.skew_ppm,
+    )
 }
 
 /// Which rail the energies are of, in words.

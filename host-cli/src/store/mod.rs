@@ -24,6 +24,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension, params};
 use sha2::{Digest, Sha256};
+use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, Frame, Identity, SESSION_KINDS_FROM};
 use wattline_protocol::record::{Gap, StreamEnd, kind};
 use wattline_protocol::units::{BoardTime, HostTime};
@@ -59,19 +60,6 @@ pub struct Appended {
     pub stored: u64,
     /// Frames that the store held already.
     pub duplicates: u64,
-}
-
-/// One exchange of clock readings between host and board.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ClockExchange {
-    /// Host's clock when the question left.
-    pub host_sent: HostTime,
-    /// Board's clock when it arrived.
-    pub board_received: BoardTime,
-    /// Board's clock when the answer left.
-    pub board_sent: BoardTime,
-    /// Host's clock when it arrived.
-    pub host_received: HostTime,
 }
 
 impl Store {
@@ -331,23 +319,30 @@ impl Store {
             .map_err(|error| StoreError::from_sqlite(&self.path, error))
     }
 
-    /// Keeps one exchange of clock readings.
+    /// Keeps exchanges of clock readings, in one transaction.
     ///
     /// # Errors
     /// Any [`StoreError`] about the file.
-    pub fn append_clock_exchange(&mut self, exchange: ClockExchange) -> Result<(), StoreError> {
-        self.connection
-            .execute(
-                "INSERT INTO host_records VALUES (NULL, ?1, ?2, ?3, ?4)",
-                params![
+    pub fn append_clock_exchanges(
+        &mut self,
+        exchanges: &[ClockExchange],
+    ) -> Result<(), StoreError> {
+        let write = |connection: &mut Connection| -> rusqlite::Result<()> {
+            let transaction = connection.transaction()?;
+            let mut insert = transaction
+                .prepare_cached("INSERT INTO host_records VALUES (NULL, ?1, ?2, ?3, ?4)")?;
+            for exchange in exchanges {
+                insert.execute(params![
                     exchange.host_sent.0,
                     exchange.board_received.0,
                     exchange.board_sent.0,
                     exchange.host_received.0
-                ],
-            )
-            .map(drop)
-            .map_err(|error| StoreError::from_sqlite(&self.path, error))
+                ])?;
+            }
+            drop(insert);
+            transaction.commit()
+        };
+        write(&mut self.connection).map_err(|error| StoreError::from_sqlite(&self.path, error))
     }
 
     /// All exchanges of clock readings, in order.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use tempfile::TempDir;
+use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{Codec, Header};
 use wattline_protocol::record::{GapReason, Notice, NoticeKind, Record};
 
@@ -265,10 +266,10 @@ fn clock_exchanges_and_words_come_back() {
         board_sent: BoardTime(3),
         host_received: HostTime(4),
     };
-    store.append_clock_exchange(exchange).unwrap();
+    store.append_clock_exchanges(&[exchange, exchange]).unwrap();
     store.set_meta("board", "a").unwrap();
     store.set_meta("board", "b").unwrap();
-    assert_eq!(store.clock_exchanges().unwrap(), [exchange]);
+    assert_eq!(store.clock_exchanges().unwrap(), [exchange, exchange]);
     assert_eq!(store.meta("board").unwrap().as_deref(), Some("b"));
     assert_eq!(store.meta("none").unwrap(), None);
 }

@@ -6,6 +6,7 @@
 //! where a bar is missed: a measure measures; 2 for an unknown name.
 
 mod allocations;
+mod clock;
 mod codec;
 mod energy;
 mod figure;
@@ -33,6 +34,9 @@ const MEASURES: &[&str] = &[
     "sampler.allocations",
     "energy.coverage",
     "energy.bias",
+    "clock.error",
+    "clock.bound",
+    "clock.outside",
     "store.append",
     "store.open",
     "store.open_memory",
@@ -89,6 +93,9 @@ fn main() -> ExitCode {
     }
     if wanted("energy.") {
         energy::run(name, args.from, args.count.or(args.seeds), &mut emit);
+    }
+    if wanted("clock.") {
+        clock::run(args.from, args.seeds, &mut emit);
     }
     if wanted("store.")
         && let Err(error) = store::run(name, args.from, now_ns, &mut emit)
