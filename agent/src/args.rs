@@ -37,7 +37,7 @@ pub enum AgentCommand {
     Networks(NetworksArgs),
     /// One trial, driven over a pipe by the agent
     #[command(hide = true)]
-    Runner,
+    Runner(RunnerArgs),
 }
 
 /// Flags of `serve` and `stdio`.
@@ -58,9 +58,20 @@ pub struct ServeArgs {
     /// Write every frame to this file as well, as it is recorded
     #[arg(long, value_name = "FILE")]
     pub tee: Option<PathBuf>,
+    /// Have each trial's runner from the service at this socket instead of starting it
+    #[arg(long, value_name = "PATH", env = "WATTLINE_RUNNER_SOCKET")]
+    pub runner_socket: Option<PathBuf>,
     /// End after so many seconds with nothing to do and everything acknowledged
     #[arg(long, value_name = "SECONDS")]
     pub idle_exit_s: Option<u32>,
+}
+
+/// Flags of `runner`.
+#[derive(Debug, Clone, Args)]
+pub struct RunnerArgs {
+    /// Standard input is a connection that systemd accepted for this trial
+    #[arg(long)]
+    pub accepted: bool,
 }
 
 /// Simulated boards.

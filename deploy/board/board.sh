@@ -32,6 +32,9 @@ outside() {
     cat <<END
 board/wattline-agent.service $root/etc/systemd/system/$unit
 board/10-deploy.conf $root/etc/systemd/system/$unit.d/10-deploy.conf
+board/wattline-runner.socket $root/etc/systemd/system/wattline-runner.socket
+board/wattline-runner@.service $root/etc/systemd/system/wattline-runner@.service
+board/10-deploy-runner.conf $root/etc/systemd/system/wattline-runner@.service.d/10-deploy.conf
 board/wattline.sysusers.conf $root/etc/sysusers.d/wattline.conf
 board/70-wattline.rules $root/etc/udev/rules.d/70-wattline.rules
 board/modules-load.conf $root/etc/modules-load.d/wattline.conf
@@ -110,6 +113,11 @@ install() { # TAR SHA256 USER
     say "done version $version runs"
 }
 
+start_units() {
+    systemctl enable --quiet "$unit" wattline-runner.socket &&
+        systemctl restart wattline-runner.socket && systemctl restart "$unit"
+}
+
 unpack() {
     if [ -f "$home/versions/$version/complete" ]; then return; fi
     need=$(($(wc -c <"$tar") * 2 / 1024 + 1024))
@@ -148,14 +156,14 @@ switch_to() { # TARGET OLD
     rm -f "$home/starts"
     if [ -n "$2" ] && [ "$2" != "$1" ]; then point previous "$2"; fi
     point current "$1"
-    if wear && systemctl enable --quiet "$unit" && systemctl restart "$unit" && healthy; then
+    if wear && start_units && healthy; then
         rm -f "$home/unproven" "$home/starts"
         reload_devices
         return
     fi
     why
     if [ -z "$2" ] || [ ! -d "$home/$2" ]; then
-        systemctl disable --now --quiet "$unit" || :
+        systemctl disable --now --quiet "$unit" wattline-runner.socket || :
         rm -f "$home/current" "$home/unproven"
         stop 13 "the agent does not answer; it is stopped, and nothing was there before"
     fi
@@ -198,9 +206,11 @@ rollback() {
 
 remove() {
     [ -d "$home" ] || stop 10 "nothing of Wattline is deployed here"
-    systemctl disable --now --quiet "$unit" 2>/dev/null || :
+    systemctl disable --now --quiet "$unit" wattline-runner.socket 2>/dev/null || :
     outside | while read -r _ to; do rm -f "$to"; done
-    rmdir "$root/etc/systemd/system/$unit.d" 2>/dev/null || :
+    for name in "$unit" wattline-runner@.service; do
+        rmdir "$root/etc/systemd/system/$name.d" 2>/dev/null || :
+    done
     case $(readlink "$root/usr/local/bin/wattline-agent" 2>/dev/null || :) in
     "$home"/*) rm -f "$root/usr/local/bin/wattline-agent" ;;
     esac

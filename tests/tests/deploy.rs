@@ -29,6 +29,7 @@ case "$*" in
 is-active*) alive && { case "$*" in *quiet*) ;; *) echo active ;; esac; } ;;
 daemon-reload | enable*) ;;
 disable*) halt ;;
+"restart wattline-runner.socket") ;;
 restart*)
     halt
     sh "$board" guard

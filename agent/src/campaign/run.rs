@@ -164,8 +164,9 @@ impl Loop {
             Heard::Said(FromRunner::Ended { peak_memory_bytes }) => {
                 self.peak_memory_bytes = peak_memory_bytes;
             }
-            // The process's end, which follows, carries the cause.
-            Heard::Said(FromRunner::Failed(_)) => {}
+            // The process's end, which follows, carries the cause; its start is told
+            // by the runner's own number.
+            Heard::Said(FromRunner::Failed(_) | FromRunner::Started { .. }) => {}
             Heard::Gone(end) => {
                 self.runner = None;
                 self.source.follow(None);

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 
 use crate::args::{AgentCommand, Cli};
 use crate::runner::process::RunnerPrograms;
-use crate::runner::work;
+use crate::runner::{doorstep, work};
 
 /// How a sub-command fails: status, what, why, and the mend.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,7 +82,8 @@ pub fn perform(cli: Cli) -> ExitCode {
         AgentCommand::Accuracy(args) => accuracy::run(&args),
         AgentCommand::Infer(args) => infer::run(&args),
         AgentCommand::Networks(args) => networks::run(&args),
-        AgentCommand::Runner => return ExitCode::from(work::run(io::stdin(), io::stdout())),
+        AgentCommand::Runner(args) if args.accepted => return ExitCode::from(doorstep::run()),
+        AgentCommand::Runner(_) => return ExitCode::from(work::run(io::stdin(), io::stdout())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

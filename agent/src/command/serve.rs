@@ -25,8 +25,9 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let spool = spool(args)?;
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
     let source = source(args)?;
-    let programs = RunnerPrograms::beside_this()
+    let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
+    programs.socket.clone_from(&args.runner_socket);
     let hub = Hub::new(HubStart { spool, source, programs, tee }).map_err(|error| {
         Failure::of(EX_CONFIG, "the spool cannot be used", &error, "choose another with --spool")
     })?;

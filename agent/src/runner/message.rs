@@ -17,6 +17,7 @@ const INFERENCES: u8 = 0xC9;
 const LAYERS: u8 = 0xCA;
 const ENDED: u8 = 0xCB;
 const FAILED: u8 = 0xCC;
+const STARTED: u8 = 0xCD;
 
 /// What a runner is to do: one trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +61,11 @@ pub enum FromRunner {
     },
     /// The last message of one that does not.
     Failed(FailureCause),
+    /// First message of a runner that the agent did not start itself.
+    Started {
+        /// Its process id.
+        pid: u32,
+    },
 }
 
 /// Why bytes on the pipe are not a message.
@@ -114,6 +120,7 @@ impl FromRunner {
             Self::Layers(spans) => bytes_of(LAYERS, spans),
             Self::Ended { peak_memory_bytes } => bytes_of(ENDED, peak_memory_bytes),
             Self::Failed(cause) => bytes_of(FAILED, cause),
+            Self::Started { pid } => bytes_of(STARTED, pid),
         }
     }
 
@@ -132,6 +139,7 @@ impl FromRunner {
                 value_of(kind, payload).map(|peak_memory_bytes| Self::Ended { peak_memory_bytes })
             }
             FAILED => value_of(kind, payload).map(Self::Failed),
+            STARTED => value_of(kind, payload).map(|pid| Self::Started { pid }),
             _ => Err(PipeError::Malformed { kind }),
         }
         .map(Some)

@@ -1,19 +1,27 @@
-//! The runner seen from the agent: start a process, hear it, end it.
+//! The runner seen from the agent: have a process, hear it, end it.
 //!
-//! Owns the child process and its two pipes. Says what happened as events; the
-//! campaign decides what they mean.
+//! Owns the link to it: two pipes of a child, or a connection to the service that
+//! starts one process for each ([`super::doorstep`]). Says what happened as
+//! events; the campaign decides what they mean.
 
 use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use tracing::warn;
 use wattline_protocol::frame::FrameReader;
 use wattline_protocol::record::FailureCause;
 
 use super::message::{FromRunner, Job, ToRunner};
+
+/// A service that was asked for a runner says within this that there is one:
+/// starting a unit on a board that is busy, many times over.
+const STARTED_WITHIN: Duration = Duration::from_secs(30);
 
 /// Where the two kinds of runner lie.
 #[derive(Debug, Clone)]
@@ -22,6 +30,8 @@ pub struct RunnerPrograms {
     pub cpu: PathBuf,
     /// `wattline-runner-cuda`; absent where it is not installed.
     pub cuda: Option<PathBuf>,
+    /// The service that starts runners instead of the agent, where there is one.
+    pub socket: Option<PathBuf>,
 }
 
 impl RunnerPrograms {
@@ -33,7 +43,29 @@ impl RunnerPrograms {
         let cpu = std::env::current_exe()?;
         let cuda = cpu.with_file_name("wattline-runner-cuda");
         let cuda = cuda.is_file().then_some(cuda);
-        Ok(Self { cpu, cuda })
+        Ok(Self { cpu, cuda, socket: None })
+    }
+
+    /// A command that starts the runner of `job`.
+    ///
+    /// # Errors
+    /// [`FailureCause::NoDevice`] where there is no program for the device.
+    pub fn command_for(&self, job: &Job) -> Result<Command, FailureCause> {
+        let program = self.for_device(&job.cell.device).ok_or(FailureCause::NoDevice)?;
+        let threads = job.cell.threads.to_string();
+        let mut command = Command::new(program);
+        if program == self.cpu {
+            command.arg("runner");
+        }
+        command
+            .env("RAYON_NUM_THREADS", &threads)
+            .env("CANDLE_NUM_THREADS", &threads)
+            // f32 means f32 unless TF32 is asked for (NVIDIA's override for every library).
+            .env(
+                "NVIDIA_TF32_OVERRIDE",
+                if job.cell.precision.name() == "tf32" { "1" } else { "0" },
+            );
+        Ok(command)
     }
 
     fn for_device(&self, device: &str) -> Option<&Path> {
@@ -45,7 +77,13 @@ impl RunnerPrograms {
 #[derive(Debug)]
 pub struct Runner {
     pid: u32,
-    orders: Option<ChildStdin>,
+    orders: Option<Orders>,
+}
+
+#[derive(Debug)]
+enum Orders {
+    Pipe(std::process::ChildStdin),
+    Service(UnixStream),
 }
 
 /// What is heard of a runner; the last event is always `Gone`.
@@ -66,34 +104,68 @@ impl Runner {
     pub fn start(
         programs: &RunnerPrograms,
         job: &Job,
+        hear: impl FnMut(Heard) + Send + 'static,
+    ) -> Result<Self, FailureCause> {
+        let mut runner = match &programs.socket {
+            None => Self::spawned(programs, job, hear)?,
+            Some(socket) => return Self::asked_for(socket, job, hear),
+        };
+        runner.tell(&ToRunner::Job(Box::new(job.clone())));
+        Ok(runner)
+    }
+
+    fn spawned(
+        programs: &RunnerPrograms,
+        job: &Job,
         mut hear: impl FnMut(Heard) + Send + 'static,
     ) -> Result<Self, FailureCause> {
-        let program = programs.for_device(&job.cell.device).ok_or(FailureCause::NoDevice)?;
-        let threads = job.cell.threads.to_string();
-        let mut command = Command::new(program);
-        if program == programs.cpu {
-            command.arg("runner");
-        }
+        let mut command = programs.command_for(job)?;
         let mut child = command
-            .env("RAYON_NUM_THREADS", &threads)
-            .env("CANDLE_NUM_THREADS", &threads)
-            // f32 means f32 unless TF32 is asked for (NVIDIA's override for every library).
-            .env(
-                "NVIDIA_TF32_OVERRIDE",
-                if job.cell.precision.name() == "tf32" { "1" } else { "0" },
-            )
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()
             .map_err(|error| {
-                warn!(%error, program = %program.display(), "A runner could not be started.");
+                warn!(%error, ?command, "A runner could not be started.");
                 FailureCause::RunnerNotStarted
             })?;
-        let mut runner = Self { pid: child.id(), orders: child.stdin.take() };
-        thread::spawn(move || listen(&mut child, &mut hear));
-        runner.tell(&ToRunner::Job(Box::new(job.clone())));
+        let runner = Self { pid: child.id(), orders: child.stdin.take().map(Orders::Pipe) };
+        thread::spawn(move || {
+            let end = match child.stdout.take() {
+                Some(output) => listen(output, FrameReader::new(), &mut hear),
+                None => None,
+            };
+            let gone = end.unwrap_or_else(|| match child.wait() {
+                Ok(status) => Err(cause_of(status)),
+                Err(_) => Err(FailureCause::RunnerNotStarted),
+            });
+            // A child that said its last word is waited for all the same.
+            let _ = child.wait();
+            hear(Heard::Gone(gone));
+        });
         Ok(runner)
+    }
+
+    /// Asks the service at `socket` for a process, and gives it the job.
+    fn asked_for(
+        socket: &Path,
+        job: &Job,
+        mut hear: impl FnMut(Heard) + Send + 'static,
+    ) -> Result<Self, FailureCause> {
+        let failed = |error: std::io::Error| {
+            warn!(%error, socket = %socket.display(), "The runners' service gave no runner.");
+            FailureCause::RunnerNotStarted
+        };
+        let mut stream = UnixStream::connect(socket).map_err(failed)?;
+        stream.write_all(&ToRunner::Job(Box::new(job.clone())).to_bytes()).map_err(failed)?;
+        let mut reader = FrameReader::new();
+        let pid = wait_for_start(&mut stream, &mut reader).map_err(failed)?;
+        let input = stream.try_clone().map_err(failed)?;
+        thread::spawn(move || {
+            let end = listen(input, reader, &mut hear);
+            hear(Heard::Gone(end.unwrap_or(Err(FailureCause::RunnerGone))));
+        });
+        Ok(Self { pid, orders: Some(Orders::Service(stream)) })
     }
 
     /// Process id of the runner.
@@ -105,16 +177,23 @@ impl Runner {
     /// Gives an order. A runner that is gone does not hear it; its end is
     /// heard by itself.
     pub fn tell(&mut self, order: &ToRunner) {
-        if let Some(orders) = &mut self.orders {
-            let sent = orders.write_all(&order.to_bytes()).and_then(|()| orders.flush());
-            if sent.is_err() {
-                self.orders = None;
-            }
+        let bytes = order.to_bytes();
+        let sent = match &mut self.orders {
+            Some(Orders::Pipe(pipe)) => pipe.write_all(&bytes).and_then(|()| pipe.flush()),
+            Some(Orders::Service(stream)) => stream.write_all(&bytes),
+            None => Ok(()),
+        };
+        if sent.is_err() {
+            self.orders = None;
         }
     }
 
     /// Kills the process; its end is heard by itself.
     pub fn kill(&mut self) {
+        if let Some(Orders::Service(stream)) = &self.orders {
+            // Where the process may not be killed from here: it ends with its link.
+            let _ = stream.shutdown(Shutdown::Write);
+        }
         self.orders = None;
         if let Ok(pid) = i32::try_from(self.pid) {
             let _ = nix::sys::signal::kill(
@@ -125,29 +204,49 @@ impl Runner {
     }
 }
 
-fn listen(child: &mut Child, hear: &mut impl FnMut(Heard)) {
-    let mut reader = FrameReader::new();
+/// Hears a runner until its link closes; its last word, where it said one.
+fn listen(
+    mut link: impl Read,
+    mut reader: FrameReader,
+    hear: &mut impl FnMut(Heard),
+) -> Option<Result<(), FailureCause>> {
     let mut bytes = [0; 16 * 1024];
     let mut end = None;
-    if let Some(mut output) = child.stdout.take() {
-        while let Ok(count @ 1..) = output.read(&mut bytes) {
-            reader.feed(bytes.get(..count).unwrap_or_default());
-            while let Ok(Some(message)) = FromRunner::next(&mut reader) {
-                match &message {
-                    FromRunner::Ended { .. } => end = Some(Ok(())),
-                    FromRunner::Failed(cause) => end = Some(Err(*cause)),
-                    FromRunner::Loaded(_) | FromRunner::Inferences(_) | FromRunner::Layers(_) => {}
-                }
-                hear(Heard::Said(message));
+    loop {
+        while let Ok(Some(message)) = FromRunner::next(&mut reader) {
+            match &message {
+                FromRunner::Ended { .. } => end = Some(Ok(())),
+                FromRunner::Failed(cause) => end = Some(Err(*cause)),
+                FromRunner::Loaded(_)
+                | FromRunner::Inferences(_)
+                | FromRunner::Layers(_)
+                | FromRunner::Started { .. } => {}
             }
+            hear(Heard::Said(message));
+        }
+        match link.read(&mut bytes) {
+            Ok(count @ 1..) => reader.feed(bytes.get(..count).unwrap_or_default()),
+            Ok(0) | Err(_) => return end,
         }
     }
-    let gone = match (end, child.wait()) {
-        (Some(end), _) => end,
-        (None, Ok(status)) => Err(cause_of(status)),
-        (None, Err(_)) => Err(FailureCause::RunnerNotStarted),
-    };
-    hear(Heard::Gone(gone));
+}
+
+/// The process id that a service's runner says first.
+fn wait_for_start(stream: &mut UnixStream, reader: &mut FrameReader) -> std::io::Result<u32> {
+    stream.set_read_timeout(Some(STARTED_WITHIN))?;
+    let mut bytes = [0; 4096];
+    loop {
+        match FromRunner::next(reader).map_err(std::io::Error::other)? {
+            Some(FromRunner::Started { pid }) => break stream.set_read_timeout(None).map(|()| pid),
+            Some(_) => return Err(std::io::Error::other("it did not say its process id first")),
+            None => {}
+        }
+        let count = stream.read(&mut bytes)?;
+        if count == 0 {
+            return Err(std::io::Error::other("it closed the connection"));
+        }
+        reader.feed(bytes.get(..count).unwrap_or_default());
+    }
 }
 
 fn cause_of(status: ExitStatus) -> FailureCause {
@@ -183,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_program_that_exits_at_once_is_heard_with_its_status() {
-        let programs = RunnerPrograms { cpu: "/bin/false".into(), cuda: None };
+        let programs = RunnerPrograms { cpu: "/bin/false".into(), cuda: None, socket: None };
         let (sender, events) = channel();
         let started = Runner::start(&programs, &job("cpu"), move |heard| {
             let _ = sender.send(heard);
@@ -195,7 +294,11 @@ mod tests {
 
     #[test]
     fn a_killed_runner_is_heard_with_its_signal() {
-        let programs = RunnerPrograms { cpu: "/bin/false".into(), cuda: Some("/bin/cat".into()) };
+        let programs = RunnerPrograms {
+            cpu: "/bin/false".into(),
+            cuda: Some("/bin/cat".into()),
+            socket: None,
+        };
         let (sender, events) = channel();
         let mut runner = Runner::start(&programs, &job("cuda"), move |heard| {
             let _ = sender.send(heard);
@@ -206,9 +309,64 @@ mod tests {
         assert_eq!(gone, Some(Heard::Gone(Err(FailureCause::RunnerKilled { signal: 9 }))));
     }
 
+    /// A service whose runner takes its job, says it started, and then as `speak` will.
+    fn service(speak: impl FnOnce(UnixStream) + Send + 'static) -> (tempfile::TempDir, PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("runner.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut reader = FrameReader::new();
+            let mut bytes = [0; 4096];
+            let count = stream.read(&mut bytes).unwrap();
+            reader.feed(&bytes[..count]);
+            assert!(matches!(ToRunner::next(&mut reader), Ok(Some(ToRunner::Job(_)))));
+            // A number that no process has: nothing is ever signalled.
+            stream.write_all(&FromRunner::Started { pid: 1 << 30 }.to_bytes()).unwrap();
+            speak(stream);
+        });
+        (folder, path)
+    }
+
+    fn asked_for(
+        path: PathBuf,
+    ) -> (Result<Runner, FailureCause>, std::sync::mpsc::Receiver<Heard>) {
+        let programs = RunnerPrograms { cpu: "/bin/false".into(), cuda: None, socket: Some(path) };
+        let (sender, events) = channel();
+        let runner = Runner::start(&programs, &job("cpu"), move |heard| {
+            let _ = sender.send(heard);
+        });
+        (runner, events)
+    }
+
+    #[test]
+    fn a_service_whose_runner_dies_without_a_word_is_heard_as_gone() {
+        let (_folder, path) = service(drop);
+        let (runner, events) = asked_for(path);
+        assert_eq!(runner.unwrap().pid(), 1 << 30);
+        assert_eq!(events.iter().last(), Some(Heard::Gone(Err(FailureCause::RunnerGone))));
+    }
+
+    #[test]
+    fn the_last_word_of_a_services_runner_counts() {
+        let (_folder, path) = service(|mut stream| {
+            stream.write_all(&FromRunner::Ended { peak_memory_bytes: 7 }.to_bytes()).unwrap();
+        });
+        let (runner, events) = asked_for(path);
+        let runner = runner.unwrap();
+        assert_eq!(events.iter().last(), Some(Heard::Gone(Ok(()))));
+        drop(runner);
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_gives_no_runner() {
+        let (runner, _) = asked_for("/nowhere/runner.sock".into());
+        assert_eq!(runner.unwrap_err(), FailureCause::RunnerNotStarted);
+    }
+
     #[test]
     fn a_gpu_without_its_runner_is_no_device() {
-        let programs = RunnerPrograms { cpu: "/bin/false".into(), cuda: None };
+        let programs = RunnerPrograms { cpu: "/bin/false".into(), cuda: None, socket: None };
         let refused = Runner::start(&programs, &job("cuda:0"), |_| {}).unwrap_err();
         assert_eq!(refused, FailureCause::NoDevice);
     }

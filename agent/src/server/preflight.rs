@@ -150,7 +150,7 @@ mod tests {
 
     fn refused(text: &str) -> Refusal {
         let spec = CampaignFile::parse(text).unwrap().resolve(Mode::Full).unwrap();
-        let programs = RunnerPrograms { cpu: "/bin/true".into(), cuda: None };
+        let programs = RunnerPrograms { cpu: "/bin/true".into(), cuda: None, socket: None };
         plan(&spec, 2, &programs).unwrap_err()
     }
 
@@ -200,7 +200,7 @@ mod tests {
 
         std::fs::write(&path, &good).unwrap();
         let spec = CampaignFile::parse(&text).unwrap().resolve(Mode::Full).unwrap();
-        let programs = RunnerPrograms { cpu: "/bin/true".into(), cuda: None };
+        let programs = RunnerPrograms { cpu: "/bin/true".into(), cuda: None, socket: None };
         let plan = plan(&spec, 2, &programs).unwrap();
         let name = &plan.cells[0].network;
         assert!(name.starts_with(&format!("{}#", path.display())), "{name}");

@@ -19,10 +19,13 @@ use crate::store::hex;
 pub const BOARD_SCRIPT: &str = include_str!("../../../deploy/board/board.sh");
 
 /// Files beside the programs, by their name in a version's folder.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 9] = [
     ("board/board.sh", BOARD_SCRIPT),
     ("board/wattline-agent.service", include_str!("../../../systemd/wattline-agent.service")),
     ("board/10-deploy.conf", include_str!("../../../deploy/board/10-deploy.conf")),
+    ("board/wattline-runner.socket", include_str!("../../../systemd/wattline-runner.socket")),
+    ("board/wattline-runner@.service", include_str!("../../../systemd/wattline-runner@.service")),
+    ("board/10-deploy-runner.conf", include_str!("../../../deploy/board/10-deploy-runner.conf")),
     ("board/wattline.sysusers.conf", include_str!("../../../systemd/wattline.sysusers.conf")),
     ("board/70-wattline.rules", include_str!("../../../deploy/board/70-wattline.rules")),
     ("board/modules-load.conf", include_str!("../../../deploy/board/modules-load.conf")),

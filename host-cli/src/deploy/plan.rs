@@ -202,9 +202,12 @@ pub fn describe_removal() -> Vec<String> {
 
 /// What the script writes outside /opt/wattline; a test holds it against the
 /// script's own list.
-const OUTSIDE: [&str; 6] = [
+const OUTSIDE: [&str; 9] = [
     "/etc/systemd/system/wattline-agent.service",
     "/etc/systemd/system/wattline-agent.service.d/10-deploy.conf",
+    "/etc/systemd/system/wattline-runner.socket",
+    "/etc/systemd/system/wattline-runner@.service",
+    "/etc/systemd/system/wattline-runner@.service.d/10-deploy.conf",
     "/etc/sysusers.d/wattline.conf",
     "/etc/udev/rules.d/70-wattline.rules",
     "/etc/modules-load.d/wattline.conf",

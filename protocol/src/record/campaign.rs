@@ -243,6 +243,8 @@ pub enum FailureCause {
     AgentEnded,
     /// The threads or cores asked for are not on this board.
     NoCores,
+    /// The link to the runner's service closed without a word.
+    RunnerGone,
 }
 
 impl FailureCause {
@@ -266,6 +268,7 @@ impl FailureCause {
             Self::Stopped => "stopped".into(),
             Self::AgentEnded => "the agent ended".into(),
             Self::NoCores => "the threads or cores asked for are not on this board".into(),
+            Self::RunnerGone => "the runner's service ended without a word (out of memory?)".into(),
         }
     }
 }
