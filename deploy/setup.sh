@@ -35,5 +35,6 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 echo "installing:$missing" >&2
 $as_root apt-get update -qq >&2
-# shellcheck disable=SC2086 — the list is meant to be split
+# The list is meant to be split.
+# shellcheck disable=SC2086
 DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $missing >&2
