@@ -2,7 +2,7 @@
 # them, so that every dependency is compiled once.
 CARGO ?= cargo
 
-.PHONY: demo test setup build lint deny check measure doc clean
+.PHONY: demo test setup build lint deny check fuzz-smoke measure doc clean
 
 demo: setup build        ## quick campaign on the simulated board; ends with the report's path
 	@deploy/demo.sh
@@ -23,7 +23,10 @@ lint:                    ## formatting, and clippy with warnings denied
 deny:                    ## licences, sources and bans of all dependencies
 	@deploy/deny.sh
 
-check: demo test lint deny   ## all that CI does
+check: demo test fuzz-smoke lint deny   ## all that CI does
+
+fuzz-smoke: setup        ## every decoder of the protocol, a short while each
+	for target in frames records blocks commands campaigns; do tests/fuzz/run.sh $$target 100000 || exit 1; done
 
 measure:                 ## the figures Wattline states about itself
 	$(CARGO) measure

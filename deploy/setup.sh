@@ -13,7 +13,8 @@ if ! command -v cargo >/dev/null 2>&1; then
 fi
 
 missing=""
-command -v cc >/dev/null 2>&1 || missing="$missing build-essential"
+command -v cc >/dev/null 2>&1 && command -v c++ >/dev/null 2>&1 ||
+    missing="$missing build-essential"
 command -v ssh >/dev/null 2>&1 || missing="$missing openssh-client"
 [ -x /usr/sbin/sshd ] || missing="$missing openssh-server"
 command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
