@@ -151,12 +151,14 @@ impl ChipRails {
             shunt_ohm: rail.shunt_ohm,
             shunt_tolerance: SHUNT_TOLERANCE,
         };
+        let chip = board.driver(profile);
+        let channels = chip.channels().len();
         Self {
-            chip: board.driver(profile),
+            chip,
             bus: BUS_NUMBER,
             bus_clock_hz: Some(board.bus_clock_hz()),
             share: BusShare::Whole,
-            rails: board.rails().iter().enumerate().map(channel_rail).collect(),
+            rails: board.rails().iter().enumerate().map(channel_rail).take(channels).collect(),
         }
     }
 

@@ -18,7 +18,7 @@ use wattline::analysis::energy::{Integral, Point, Sensor, integrate};
 use wattline_agent::clock::{Clock, VirtualClock};
 use wattline_agent::power::bus::sim::board::{BUS_CLOCK_HZ, BUS_NUMBER, SHUNT_TOLERANCE, SimRail};
 use wattline_agent::power::bus::sim::{ChipErrors, Signs, SimBoard, Steps, Waveform};
-use wattline_agent::power::chip::{ChipError, Profile, ina226, ina3221};
+use wattline_agent::power::chip::{ChipError, Profile, ina3221};
 use wattline_agent::power::discover::ChipRails;
 use wattline_agent::power::pace::BusShare;
 use wattline_agent::power::ring::{SweepConsumer, ring};
@@ -142,7 +142,7 @@ fn window(kind: ChipKind, seed: u64, signs: Signs) -> Result<Option<Window>, Chi
     let (limits, noise) = match kind {
         ChipKind::Ina3221 => (ina3221::limits(SHUNT_TOLERANCE), NOISE_INA3221),
         // No other kind has a simulated twin.
-        _ => (ina226::limits(SHUNT_TOLERANCE), NOISE_INA226),
+        _ => (wattline_agent::power::chip::limits_of(kind, SHUNT_TOLERANCE), NOISE_INA226),
     };
     let errors = ChipErrors::drawn(&limits, seed, signs).with_noise(noise.0, noise.1);
     let rails = wattline_agent::power::bus::sim::board::rails_of(kind);

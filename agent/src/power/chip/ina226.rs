@@ -1,19 +1,20 @@
-//! INA226: one-channel shunt and bus voltage monitor, 16 bit.
+//! INA226, INA230, INA231, INA260: one-channel shunt and bus voltage monitors,
+//! 16 bit.
 //!
-//! Owns the register map, the configuration, the sweep's order and the
-//! conversion registers → codes. Knows neither rails nor time.
-//! Source: TI SBOS547, "Register Maps" and "Electrical Characteristics".
+//! Owns the register map, the configuration and the conversion registers →
+//! codes. Knows neither rails nor time.
+//! Source: TI SBOS547 (INA226), SBOS601 (INA230), SBOS644 (INA231), SBOS656
+//! (INA260), "Register Maps" and "Electrical Characteristics".
 
 use wattline_protocol::code::RailScale;
-use wattline_protocol::record::ErrorLimits;
+use wattline_protocol::record::{ChipKind, ErrorLimits};
 
-use super::{
-    AVERAGES, CODES_MAX, CONVERSION_US, Ownership, Profile, Reading, Ready, read_registers,
-};
-use crate::power::bus::{Address7, BusError, I2cBus};
+use super::{AVERAGES, CONVERSION_US, Profile};
 
-/// Die id, register 0xFF.
+/// Die id of the INA226, register 0xFF.
 pub const DIE_ID: u16 = 0x2260;
+/// Die id of the INA260.
+pub const DIE_ID_INA260: u16 = 0x2270;
 /// Configuration after power-on: 1.1 ms, averaging 1.
 pub const CONFIG_AT_RESET: u16 = 0x4127;
 /// Shunt voltage.
@@ -31,78 +32,36 @@ pub const BUS_LSB_V: f64 = 1.25e-3;
 /// Largest code of both registers.
 pub const CODE_MAX: i32 = 32_767;
 
-/// Bits 14:12 of CONFIG read back as 100.
+/// Bits 14:12 of CONFIG read back as 100; the INA260's as 110.
 const CONFIG_FIXED: u16 = 0x4000;
+const CONFIG_FIXED_INA260: u16 = 0x6000;
 /// MODE of CONFIG: shunt and bus, continuously.
 const CONTINUOUS: u16 = 7;
+/// The INA260's own shunt, in ohms.
+pub const INA260_SHUNT_OHM: f64 = 0.002;
 
-/// An INA226 as the sampler drives it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ina226 {
-    address: Address7,
-    ownership: Ownership,
-    config: u16,
+/// The bits of CONFIG that cannot be written.
+#[must_use]
+pub const fn fixed_bits(kind: ChipKind) -> u16 {
+    match kind {
+        ChipKind::Ina260 => CONFIG_FIXED_INA260,
+        _ => CONFIG_FIXED,
+    }
 }
 
-impl Ina226 {
-    /// The chip at `address`.
-    #[must_use]
-    pub const fn new(address: Address7, profile: Profile, ownership: Ownership) -> Self {
-        Self { address, ownership, config: CONFIG_FIXED | profile.conversion_bits() | CONTINUOUS }
-    }
+/// The configuration register for a profile.
+#[must_use]
+pub(super) const fn config(kind: ChipKind, profile: Profile) -> u16 {
+    fixed_bits(kind) | profile.conversion_bits() | CONTINUOUS
+}
 
-    pub(super) const fn address(&self) -> Address7 {
-        self.address
-    }
-
-    pub(super) const fn ownership(&self) -> Ownership {
-        self.ownership
-    }
-
-    pub(super) const fn config(&self) -> u16 {
-        self.config
-    }
-
-    /// Takes over the configuration that a kernel driver gave the chip.
-    pub(super) const fn adopt(&mut self, config: u16) {
-        self.config = config;
-    }
-
-    /// Lengths of a shunt and of a bus conversion, averaging included, in ns.
-    pub(super) fn conversion_ns(&self) -> (u32, u32) {
-        let (shunt_ns, bus_ns, average) = conversion_ns(self.config);
-        (shunt_ns * average, bus_ns * average)
-    }
-
-    pub(super) fn cycle_ns(&self) -> u32 {
-        let (shunt_ns, bus_ns) = self.conversion_ns();
-        shunt_ns + bus_ns
-    }
-
-    /// The flag stands between the two registers, as in the INA3221.
-    pub(super) fn sweep(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
-        let (shunt, ready, voltage) = match self.ownership {
-            Ownership::Ours => {
-                let mut values = [0; 3];
-                read_registers(bus, self.address, &[SHUNT, MASK_ENABLE, BUS], &mut values)?;
-                let ready = match values[1] & CONVERSION_READY {
-                    0 => Ready::NotYet,
-                    _ => Ready::Converted,
-                };
-                (values[0], ready, values[2])
-            }
-            Ownership::KernelDriver => {
-                let mut values = [0; 2];
-                read_registers(bus, self.address, &[SHUNT, BUS], &mut values)?;
-                (values[0], Ready::Unread, values[1])
-            }
-        };
-        let (shunt, voltage) = (shunt_code_of(shunt), bus_code_of(voltage));
-        let mut codes = [0; CODES_MAX];
-        codes[0] = shunt;
-        codes[1] = voltage;
-        let overrange = u8::from(is_full_scale(shunt) || is_full_scale(voltage));
-        Ok(Reading { codes, columns: 2, overrange, ready })
+/// Die id; `None` for the INA230 and INA231, whose datasheets list none.
+#[must_use]
+pub const fn die_id(kind: ChipKind) -> Option<u16> {
+    match kind {
+        ChipKind::Ina226 => Some(DIE_ID),
+        ChipKind::Ina260 => Some(DIE_ID_INA260),
+        _ => None,
     }
 }
 
@@ -132,21 +91,32 @@ pub const fn is_full_scale(code: i32) -> bool {
     code >= CODE_MAX || code < -CODE_MAX
 }
 
-/// What one step means over a shunt of `shunt_ohm`.
+/// What one step means over a shunt of `shunt_ohm`. The INA260 tells current,
+/// 1.25 mA a step: 2.5 µV over its own 2 mΩ, whatever shunt is named.
 #[must_use]
-pub const fn scale(shunt_ohm: f64) -> RailScale {
+pub const fn scale(kind: ChipKind, shunt_ohm: f64) -> RailScale {
+    let shunt_ohm = match kind {
+        ChipKind::Ina260 => INA260_SHUNT_OHM,
+        _ => shunt_ohm,
+    };
     RailScale { shunt_lsb_v: SHUNT_LSB_V, bus_lsb_v: BUS_LSB_V, shunt_ohm }
 }
 
-/// Largest errors at 25 °C: offset ±10 µV and ±7.5 mV, gain 0.1 % for both
-/// (SBOS547, "Electrical Characteristics").
+/// Largest errors at 25 °C: INA226 ±10 µV, ±7.5 mV, 0.1 % for both channels
+/// (SBOS547, "Electrical Characteristics"); INA230 and INA231 ±50 µV and 0.5 %;
+/// INA260 5 mA (10 µV over its shunt) and 0.15 % with the shunt inside it.
 #[must_use]
-pub const fn limits(shunt_tolerance: f64) -> ErrorLimits {
+pub const fn limits(kind: ChipKind, shunt_tolerance: f64) -> ErrorLimits {
+    let (shunt_offset_v, gain, shunt_tolerance) = match kind {
+        ChipKind::Ina230 | ChipKind::Ina231 => (50e-6, 0.005, shunt_tolerance),
+        ChipKind::Ina260 => (10e-6, 0.0015, 0.0),
+        _ => (10e-6, 0.001, shunt_tolerance),
+    };
     ErrorLimits {
-        shunt_offset_v: 10e-6,
-        shunt_gain: 0.001,
+        shunt_offset_v,
+        shunt_gain: gain,
         bus_offset_v: 7.5e-3,
-        bus_gain: 0.001,
+        bus_gain: gain,
         shunt_tolerance,
     }
 }
@@ -154,12 +124,21 @@ pub const fn limits(shunt_tolerance: f64) -> ErrorLimits {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::power::chip::Chip;
+    use crate::power::bus::Address7;
     use crate::power::chip::script::{Script, Step};
+    use crate::power::chip::{Chip, ChipSetup, Ownership, Ready};
 
     fn chip(ownership: Ownership) -> Chip {
         let address = Address7::new(0x40).unwrap();
-        Chip::Ina226(Ina226::new(address, Profile::Fast, ownership))
+        let setup = ChipSetup { address, profile: Profile::Fast, ownership };
+        Chip::new(ChipKind::Ina226, setup, &[1]).unwrap()
+    }
+
+    #[test]
+    fn a_step_of_the_ina260_is_1250_microampere_whatever_shunt_is_named() {
+        let scale = scale(ChipKind::Ina260, 0.1);
+        assert!((scale.shunt_lsb_v / scale.shunt_ohm - 1.25e-3).abs() < 1e-12);
+        assert_eq!(config(ChipKind::Ina260, Profile::Fast), 0x6007);
     }
 
     #[test]

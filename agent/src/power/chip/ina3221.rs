@@ -70,7 +70,12 @@ impl Ina3221 {
         let mut chip = Self::all_channels(address, profile, ownership);
         let mut used = 0;
         let mut enables = 0;
-        for channel in (1..=3).filter(|channel| wanted.contains(channel)) {
+        let channels_max = match profile {
+            Profile::Fast | Profile::Cover => 3,
+            Profile::Total => 1,
+        };
+        let there = (1..=3).filter(|channel| wanted.contains(channel));
+        for channel in there.take(channels_max) {
             chip.channels[used] = channel;
             used += 1;
             enables |= 0x8000 >> channel;

@@ -4,16 +4,19 @@
 //! bit times, the profile names, and the enum [`Chip`] that is matched.
 //! Knows neither wires nor clocks: the sampler stamps and judges.
 
+pub mod ina219;
 pub mod ina226;
+pub mod ina228;
 pub mod ina3221;
+mod single;
 
 use thiserror::Error;
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{ChannelTiming, ChipKind, ErrorLimits};
 
 use super::bus::{Address7, BusError, I2cBus, Message};
-pub use ina226::Ina226;
 pub use ina3221::Ina3221;
+pub use single::Single;
 
 /// Most rails of one sweep (a status word has eight nibbles, a sweep eight codes).
 pub const SLOTS_MAX: usize = 4;
@@ -22,7 +25,10 @@ pub const CODES_MAX: usize = 2 * SLOTS_MAX;
 /// Bit times from one register read to the next in a combined transaction:
 /// start, address, pointer, repeated start, address, two bytes (UM10204 §3.1).
 pub const REGISTER_BITS: u32 = 47;
-/// Of these, the bits until the chip acknowledges the address of the read and
+/// Of these, the bits that a register takes beside its bytes, and a byte's.
+const POINTED_READ_BITS: u32 = 29;
+const BYTE_BITS: u32 = 9;
+/// Of a register's, the bits until the chip acknowledges the address of the read and
 /// latches the register.
 const LATCH_BITS: u32 = 29;
 /// The one stop at the end.
@@ -45,14 +51,27 @@ pub enum Profile {
     /// 1.1 ms for the shunt, 140 µs for the bus: the load is watched 89 % of
     /// a channel's time (a third of it with three channels).
     Cover,
+    /// The first of the channels alone, converted as in `fast`: the most values
+    /// of one rail. The same as `fast` for a chip of one channel.
+    Total,
 }
 
 impl Profile {
-    /// Bits 8:3 of the configuration register of both families.
+    /// Bits 8:3 of the configuration register of INA3221 and INA226 families.
     pub(crate) const fn conversion_bits(self) -> u16 {
         match self {
-            Self::Fast => 0,
+            Self::Fast | Self::Total => 0,
             Self::Cover => 4 << 3,
+        }
+    }
+
+    /// The profile's name in measures and reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fast => "fast",
+            Self::Cover => "cover",
+            Self::Total => "total",
         }
     }
 }
@@ -120,6 +139,21 @@ pub enum ChipError {
         /// Register 0xFF of the expected chip.
         expected_die: u16,
     },
+    /// The chip has no identity register, and its configuration register is
+    /// none of the part that it was named as: nothing was written.
+    #[error(
+        "{} at {address:#04x}: configuration {found:#06x} is none of this chip; \
+         check the chip's name",
+        kind.name()
+    )]
+    Contradicted {
+        /// The chip that was named.
+        kind: ChipKind,
+        /// Where.
+        address: u8,
+        /// The register as read.
+        found: u16,
+    },
     /// The configuration did not read back as written.
     #[error("{} at {address:#04x}: configuration {found:#06x}, wrote {written:#06x}", kind.name())]
     NotConfigured {
@@ -139,8 +173,8 @@ pub enum ChipError {
 pub enum Chip {
     /// Three channels, 13 bit.
     Ina3221(Ina3221),
-    /// One channel, 16 bit.
-    Ina226(Ina226),
+    /// One channel: all other families.
+    Single(Single),
 }
 
 /// What a driver is made of, whatever the family.
@@ -164,17 +198,19 @@ impl Chip {
             ChipKind::Ina3221 => {
                 Ina3221::with_channels(address, profile, ownership, channels).map(Self::Ina3221)
             }
-            ChipKind::Ina226 => Some(Self::Ina226(Ina226::new(address, profile, ownership))),
+            _ if channels.contains(&1) => {
+                Single::new(kind, address, profile, ownership).map(Self::Single)
+            }
             _ => None,
         }
     }
 
-    /// Which family.
+    /// Which chip.
     #[must_use]
     pub const fn kind(&self) -> ChipKind {
         match self {
             Self::Ina3221(_) => ChipKind::Ina3221,
-            Self::Ina226(_) => ChipKind::Ina226,
+            Self::Single(chip) => chip.kind(),
         }
     }
 
@@ -183,7 +219,7 @@ impl Chip {
     pub const fn address(&self) -> Address7 {
         match self {
             Self::Ina3221(chip) => chip.address(),
-            Self::Ina226(chip) => chip.address(),
+            Self::Single(chip) => chip.address(),
         }
     }
 
@@ -192,26 +228,49 @@ impl Chip {
     pub const fn ownership(&self) -> Ownership {
         match self {
             Self::Ina3221(chip) => chip.ownership(),
-            Self::Ina226(chip) => chip.ownership(),
+            Self::Single(chip) => chip.ownership(),
         }
     }
 
-    /// Reads manufacturer and die ids; writes nothing.
+    /// Reads what the chip shows of its identity; writes nothing. The name
+    /// itself comes from the running system or the user's configuration: an id
+    /// register, or where the part has none its configuration register, may
+    /// only confirm or refuse it.
     ///
     /// # Errors
-    /// [`ChipError::WrongChip`] where another part answers, [`ChipError::Bus`]
-    /// where none does.
+    /// [`ChipError::WrongChip`] and [`ChipError::Contradicted`] where another
+    /// part answers, [`ChipError::Bus`] where none does.
     pub fn identify(&self, bus: &mut dyn I2cBus) -> Result<(), ChipError> {
-        let found = Identity::read(bus, self.address())?;
-        let (kind, expected_die) = match self {
-            Self::Ina3221(_) => (ChipKind::Ina3221, ina3221::DIE_ID),
-            Self::Ina226(_) => (ChipKind::Ina226, ina226::DIE_ID),
-        };
-        if found.manufacturer == TEXAS_INSTRUMENTS && found.die == expected_die {
+        match self {
+            Self::Ina3221(_) => {
+                let expected_die = ina3221::DIE_ID;
+                self.expect_ids(
+                    bus,
+                    [MANUFACTURER_ID, DIE_ID],
+                    |die| die == expected_die,
+                    expected_die,
+                )
+            }
+            Self::Single(chip) => chip.identify(self, bus),
+        }
+    }
+
+    /// Compares manufacturer and die id.
+    fn expect_ids(
+        &self,
+        bus: &mut dyn I2cBus,
+        registers: [u8; 2],
+        is_die: impl Fn(u16) -> bool,
+        expected_die: u16,
+    ) -> Result<(), ChipError> {
+        let mut ids = [0; 2];
+        read_registers(bus, self.address(), &registers, &mut ids)
+            .map_err(|source| ChipError::Bus { register: registers[0], source })?;
+        let [manufacturer, die] = ids;
+        if manufacturer == TEXAS_INSTRUMENTS && is_die(die) {
             return Ok(());
         }
-        let address = self.address().get();
-        let Identity { manufacturer, die } = found;
+        let (kind, address) = (self.kind(), self.address().get());
         Err(ChipError::WrongChip { kind, address, manufacturer, die, expected_die })
     }
 
@@ -224,8 +283,14 @@ impl Chip {
     pub fn configure(&mut self, bus: &mut dyn I2cBus) -> Result<u16, ChipError> {
         self.identify(bus)?;
         let (kind, address, wanted) = (self.kind(), self.address(), self.config());
+        let register = self.config_register();
         if self.ownership() == Ownership::Ours {
-            write_register(bus, address, CONFIG, wanted)?;
+            if let Self::Single(chip) = self
+                && let Some(range) = chip.range_register()
+            {
+                write_register(bus, address, range, 0)?;
+            }
+            write_register(bus, address, register, wanted)?;
         }
         let found = self.read_config(bus)?;
         match self.ownership() {
@@ -237,10 +302,23 @@ impl Chip {
             Ownership::KernelDriver => {
                 match self {
                     Self::Ina3221(chip) => chip.adopt(found),
-                    Self::Ina226(chip) => chip.adopt(found),
+                    Self::Single(chip) => {
+                        let range = chip.range_register();
+                        let range =
+                            range.map(|register| read_one(bus, address, register)).transpose()?;
+                        chip.adopt(found, range);
+                    }
                 }
                 Ok(found)
             }
+        }
+    }
+
+    /// The register that holds conversion times and mode.
+    const fn config_register(&self) -> u8 {
+        match self {
+            Self::Ina3221(_) => CONFIG,
+            Self::Single(chip) => chip.config_register(),
         }
     }
 
@@ -249,10 +327,7 @@ impl Chip {
     /// # Errors
     /// [`ChipError::Bus`].
     pub fn read_config(&self, bus: &mut dyn I2cBus) -> Result<u16, ChipError> {
-        let mut value = [0; 1];
-        read_registers(bus, self.address(), &[CONFIG], &mut value)
-            .map_err(|source| ChipError::Bus { register: CONFIG, source })?;
-        Ok(value[0])
+        read_one(bus, self.address(), self.config_register())
     }
 
     /// The configuration register as this program wants it.
@@ -260,7 +335,7 @@ impl Chip {
     pub const fn config(&self) -> u16 {
         match self {
             Self::Ina3221(chip) => chip.config(),
-            Self::Ina226(chip) => chip.config(),
+            Self::Single(chip) => chip.config(),
         }
     }
 
@@ -271,7 +346,7 @@ impl Chip {
     pub fn sweep(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
         match self {
             Self::Ina3221(chip) => chip.sweep(bus),
-            Self::Ina226(chip) => chip.sweep(bus),
+            Self::Single(chip) => chip.sweep(bus),
         }
     }
 
@@ -280,7 +355,7 @@ impl Chip {
     pub fn channels(&self) -> &[u8] {
         match self {
             Self::Ina3221(chip) => chip.channels(),
-            Self::Ina226(_) => &[1],
+            Self::Single(_) => &[1],
         }
     }
 
@@ -289,49 +364,85 @@ impl Chip {
     pub fn cycle_ns(&self) -> u32 {
         match self {
             Self::Ina3221(chip) => chip.cycle_ns(),
-            Self::Ina226(chip) => chip.cycle_ns(),
+            Self::Single(chip) => chip.cycle_ns(),
         }
     }
 
     /// How many registers a sweep reads.
     #[must_use]
     pub fn registers(&self) -> u32 {
-        let flag = match self.ownership() {
-            Ownership::Ours => 1,
-            Ownership::KernelDriver => 0,
+        let flag = match (self.ownership(), self) {
+            (Ownership::Ours, _) => 1,
+            (Ownership::KernelDriver, _) => 0,
         };
         2 * u32::try_from(self.channels().len()).unwrap_or(0) + flag
     }
 
-    /// Bit times of a sweep's transaction: 47·n + 1 for n registers.
+    /// Bit times of a sweep's transaction: 29 a register and 9 for each of its
+    /// bytes, and the stop.
     #[must_use]
     pub fn transaction_bits(&self) -> u32 {
-        REGISTER_BITS * self.registers() + STOP_BITS
+        self.bits_before(self.registers()) + STOP_BITS
+    }
+
+    /// Bit times of a transaction that reads each channel's two registers and
+    /// nothing else: what no sweep of these values can go below while it sets
+    /// the pointer itself.
+    #[must_use]
+    pub fn least_bits(&self) -> u32 {
+        let values = 2 * u32::try_from(self.channels().len()).unwrap_or(0);
+        let bytes = match self {
+            Self::Ina3221(_) => 2,
+            Self::Single(chip) => chip.value_bytes(),
+        };
+        values * (REGISTER_BITS + 9 * (bytes - 2)) + STOP_BITS
+    }
+
+    /// Bits from the start of the transaction to that of register `index`.
+    fn bits_before(&self, index: u32) -> u32 {
+        match self {
+            Self::Ina3221(_) => REGISTER_BITS * index,
+            Self::Single(chip) => {
+                (0..index).map(|index| POINTED_READ_BITS + BYTE_BITS * chip.bytes_of(index)).sum()
+            }
+        }
+    }
+
+    /// Bits from the latch of register `index` to the end of the stop.
+    fn latch_bits_before_end(&self, index: u32) -> u32 {
+        self.transaction_bits().saturating_sub(self.bits_before(index) + LATCH_BITS)
     }
 
     /// How long before the end of the transaction the ready flag was read, in
     /// bit times; that of the transaction's middle where it is not read.
     #[must_use]
     pub fn flag_bits_before_end(&self) -> u32 {
-        latch_bits_before_end(self.registers(), self.registers() / 2)
+        self.latch_bits_before_end(self.registers() / 2)
+    }
+
+    /// Place of a column's register in the transaction.
+    fn place(&self, column: u32) -> u32 {
+        match (self, self.ownership()) {
+            (Self::Single(chip), Ownership::Ours) => chip.place(column),
+            // The flag stands in the middle: registers after it come one later.
+            (Self::Ina3221(_), Ownership::Ours) if column >= self.registers() / 2 => column + 1,
+            (Self::Ina3221(_) | Self::Single(_), _) => column,
+        }
     }
 
     /// What one code step means for a rail over `shunt_ohm`.
     #[must_use]
-    pub const fn scale(&self, shunt_ohm: f64) -> RailScale {
+    pub fn scale(&self, shunt_ohm: f64) -> RailScale {
         match self {
             Self::Ina3221(_) => ina3221::scale(shunt_ohm),
-            Self::Ina226(_) => ina226::scale(shunt_ohm),
+            Self::Single(chip) => chip.scale(shunt_ohm),
         }
     }
 
     /// Error limits at 25 °C for a shunt of the given tolerance (a fraction).
     #[must_use]
     pub const fn limits(&self, shunt_tolerance: f64) -> ErrorLimits {
-        match self {
-            Self::Ina3221(_) => ina3221::limits(shunt_tolerance),
-            Self::Ina226(_) => ina226::limits(shunt_tolerance),
-        }
+        limits_of(self.kind(), shunt_tolerance)
     }
 
     /// When the conversions of slot `slot` happen and when its registers are
@@ -340,18 +451,11 @@ impl Chip {
     pub fn timing(&self, slot: usize, clock_hz: u32) -> ChannelTiming {
         let (shunt_ns, bus_ns) = match self {
             Self::Ina3221(chip) => chip.conversion_ns(),
-            Self::Ina226(chip) => chip.conversion_ns(),
+            Self::Single(chip) => chip.conversion_ns(),
         };
         let slot = u32::try_from(slot).unwrap_or(0);
         let start = slot * (shunt_ns + bus_ns);
-        let latch = |column: u32| {
-            // The flag stands in the middle: registers after it come one later.
-            let later = match self.ownership() {
-                Ownership::Ours if column >= self.registers() / 2 => column + 1,
-                _ => column,
-            };
-            bits_ns(latch_bits_before_end(self.registers(), later), clock_hz)
-        };
+        let latch = |column: u32| bits_ns(self.latch_bits_before_end(self.place(column)), clock_hz);
         ChannelTiming {
             shunt_start_ns: start,
             shunt_conversion_ns: shunt_ns,
@@ -368,7 +472,11 @@ impl Chip {
 pub const fn limits_of(kind: ChipKind, shunt_tolerance: f64) -> ErrorLimits {
     match kind {
         ChipKind::Ina3221 => ina3221::limits(shunt_tolerance),
-        _ => ina226::limits(shunt_tolerance),
+        ChipKind::Ina219 | ChipKind::Ina220 => ina219::limits(shunt_tolerance),
+        ChipKind::Ina228 | ChipKind::Ina237 | ChipKind::Ina238 => {
+            ina228::limits(kind, shunt_tolerance)
+        }
+        _ => ina226::limits(kind, shunt_tolerance),
     }
 }
 
@@ -386,25 +494,6 @@ pub fn bits_ns(bits: u32, clock_hz: u32) -> u32 {
     u32::try_from(ns).unwrap_or(u32::MAX)
 }
 
-struct Identity {
-    manufacturer: u16,
-    die: u16,
-}
-
-impl Identity {
-    fn read(bus: &mut dyn I2cBus, address: Address7) -> Result<Self, ChipError> {
-        let mut ids = [0; 2];
-        read_registers(bus, address, &[MANUFACTURER_ID, DIE_ID], &mut ids)
-            .map_err(|source| ChipError::Bus { register: MANUFACTURER_ID, source })?;
-        Ok(Self { manufacturer: ids[0], die: ids[1] })
-    }
-}
-
-/// Bits between the latch of register `index` of `registers` and the stop's end.
-fn latch_bits_before_end(registers: u32, index: u32) -> u32 {
-    (REGISTER_BITS * registers + STOP_BITS).saturating_sub(REGISTER_BITS * index + LATCH_BITS)
-}
-
 fn write_register(
     bus: &mut dyn I2cBus,
     address: Address7,
@@ -414,6 +503,14 @@ fn write_register(
     let [high, low] = value.to_be_bytes();
     bus.transfer(address, &mut [Message::Write(&[register, high, low])])
         .map_err(|source| ChipError::Bus { register, source })
+}
+
+/// Reads one register of two bytes.
+fn read_one(bus: &mut dyn I2cBus, address: Address7, register: u8) -> Result<u16, ChipError> {
+    let mut value = [0; 1];
+    read_registers(bus, address, &[register], &mut value)
+        .map_err(|source| ChipError::Bus { register, source })?;
+    Ok(value[0])
 }
 
 /// Reads `registers` in one combined transaction, in their order.
@@ -455,9 +552,18 @@ mod tests {
 
     #[test]
     fn the_last_register_is_latched_19_bits_before_the_end() {
+        let setup = |kind| {
+            let address = Address7::new(0x40).unwrap();
+            let setup = ChipSetup { address, profile: Profile::Fast, ownership: Ownership::Ours };
+            Chip::new(kind, setup, &[1, 2, 3]).unwrap()
+        };
         // Two bytes with their acknowledges, and the stop.
-        assert_eq!(latch_bits_before_end(7, 6), 19);
-        assert_eq!(latch_bits_before_end(1, 0), 19);
-        assert_eq!(latch_bits_before_end(7, 3), 160);
+        let chip = setup(ChipKind::Ina3221);
+        assert_eq!(chip.latch_bits_before_end(6), 19);
+        assert_eq!(chip.flag_bits_before_end(), 160);
+        // 29 + 27 bits for each value of three bytes, 29 + 18 for the flag.
+        let chip = setup(ChipKind::Ina228);
+        assert_eq!((chip.transaction_bits(), chip.least_bits()), (160, 113));
+        assert_eq!(chip.latch_bits_before_end(2), 28);
     }
 }

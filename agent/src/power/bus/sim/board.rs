@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wattline_protocol::record::{ChipKind, RailRole};
 use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
 
-use super::chip::{RailState, SimChip};
+use super::chip::{ConversionRead, RailState, SimChip};
 use super::errors::{ChipErrors, Signs};
 use super::waveform::{Steps, Waveform};
 use super::{LoadMeter, SimBus};
 use crate::clock::Clock;
 use crate::power::bus::Address7;
-use crate::power::chip::{Chip, Ina226, Ina3221, Ownership, Profile, ina226, ina3221};
+use crate::power::chip::{Chip, ChipSetup, Ina3221, Ownership, Profile, ina226, limits_of};
 
 /// Number of the simulated adapter, as in `/dev/i2c-1`.
 pub const BUS_NUMBER: u8 = 1;
@@ -35,6 +35,21 @@ const ADDRESS: u8 = 0x40;
 /// datasheets give none for it; near what such boards show at idle.
 const INA3221_NOISE_LSB: (f64, f64) = (1.5, 0.5);
 const INA226_NOISE_LSB: (f64, f64) = (4.0, 2.0);
+const INA219_NOISE_LSB: (f64, f64) = (0.5, 0.3);
+const INA228_NOISE_LSB: (f64, f64) = (32.0, 12.0);
+const INA238_NOISE_LSB: (f64, f64) = (2.0, 1.0);
+
+/// Noise of a chip's shortest conversion (σ, LSB of shunt and bus).
+#[must_use]
+pub const fn noise_lsb(kind: ChipKind) -> (f64, f64) {
+    match kind {
+        ChipKind::Ina3221 => INA3221_NOISE_LSB,
+        ChipKind::Ina219 | ChipKind::Ina220 => INA219_NOISE_LSB,
+        ChipKind::Ina228 => INA228_NOISE_LSB,
+        ChipKind::Ina237 | ChipKind::Ina238 => INA238_NOISE_LSB,
+        _ => INA226_NOISE_LSB,
+    }
+}
 
 /// A rail of the simulated board.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -119,13 +134,37 @@ const INA226_RAILS: [SimRail; 1] = [SimRail {
     span_w: 10.8,
 }];
 
+/// The same rail over the INA260's own shunt, and over the 0.1 Ω of the usual
+/// INA219 module.
+const INA260_RAILS: [SimRail; 1] =
+    [SimRail { shunt_ohm: ina226::INA260_SHUNT_OHM, ..INA226_RAILS[0] }];
+const INA219_RAILS: [SimRail; 1] = [SimRail { shunt_ohm: 0.1, ..INA226_RAILS[0] }];
+
 /// Rails of the simulated board with this chip, by channel.
 #[must_use]
 pub const fn rails_of(kind: ChipKind) -> &'static [SimRail] {
     match kind {
         ChipKind::Ina3221 => &INA3221_RAILS,
+        ChipKind::Ina219 | ChipKind::Ina220 => &INA219_RAILS,
+        ChipKind::Ina260 => &INA260_RAILS,
         _ => &INA226_RAILS,
     }
+}
+
+/// What a board of any chip is made of, for tests and measures.
+pub struct SimParts {
+    /// The chip: any that is on I²C.
+    pub kind: ChipKind,
+    /// Seed that the record names; the errors carry that of the noise.
+    pub seed: u64,
+    /// Errors of the chip and its shunts.
+    pub errors: ChipErrors,
+    /// A current a rail, in the order of [`rails_of`].
+    pub waveforms: Vec<Waveform>,
+    /// Clock of the bus, in hertz.
+    pub bus_clock_hz: u32,
+    /// Time; the waveforms' origin is its now.
+    pub clock: Arc<dyn Clock>,
 }
 
 /// What goes wrong on the bus.
@@ -137,6 +176,17 @@ pub enum FaultKind {
     Stuck,
     /// The chip loses power at the fault's start.
     Reset,
+    /// Somebody holds the clock low for so long in each transfer.
+    Stretch {
+        /// How long.
+        by: Nanos,
+    },
+    /// Another master reads `register` before each transfer of ours: the
+    /// pointer is where it left it.
+    Rival {
+        /// Where.
+        register: u8,
+    },
 }
 
 /// A fault from `from` until before `to`.
@@ -158,6 +208,7 @@ struct Inner {
     kind: ChipKind,
     seed: u64,
     address: Address7,
+    bus_clock_hz: u32,
     origin: BoardTime,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
@@ -182,10 +233,8 @@ impl SimBoard {
     /// chip whose errors, noise and oscillator are drawn by `seed`.
     #[must_use]
     pub fn new(kind: ChipKind, seed: u64, clock: Arc<dyn Clock>) -> Self {
-        let (limits, (shunt_lsb, bus_lsb)) = match kind {
-            ChipKind::Ina3221 => (ina3221::limits(SHUNT_TOLERANCE), INA3221_NOISE_LSB),
-            _ => (ina226::limits(SHUNT_TOLERANCE), INA226_NOISE_LSB),
-        };
+        let limits = limits_of(kind, SHUNT_TOLERANCE);
+        let (shunt_lsb, bus_lsb) = noise_lsb(kind);
         let errors = ChipErrors::drawn(&limits, seed, Signs::Drawn).with_noise(shunt_lsb, bus_lsb);
         let idle = |rail: &SimRail| {
             Waveform::Steps(Steps::starting_with(rail.current_for(rail.power_at(0.0))))
@@ -205,6 +254,15 @@ impl SimBoard {
         waveforms: Vec<Waveform>,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let bus_clock_hz = BUS_CLOCK_HZ;
+        Self::assembled(SimParts { kind, seed, errors, waveforms, bus_clock_hz, clock })
+    }
+
+    /// A board of any chip with given errors, currents and bus clock; rails
+    /// without a current carry none.
+    #[must_use]
+    pub fn assembled(parts: SimParts) -> Self {
+        let SimParts { kind, seed, errors, waveforms, bus_clock_hz, clock } = parts;
         let origin = clock.now();
         let none = core::iter::repeat(Waveform::Constant { current_a: 0.0 });
         let rails = rails_of(kind)
@@ -213,9 +271,9 @@ impl SimBoard {
             .map(|(rail, waveform)| RailState { rail: *rail, waveform })
             .collect();
         let chip = SimChip::new(kind, errors, origin);
-        let state = State { chip, rails, faults: Vec::new(), followed: None };
+        let state = Mutex::new(State { chip, rails, faults: Vec::new(), followed: None });
         let address = Address7::new(ADDRESS).unwrap_or(Address7::LOWEST);
-        Self(Arc::new(Inner { kind, seed, address, origin, clock, state: Mutex::new(state) }))
+        Self(Arc::new(Inner { kind, seed, address, bus_clock_hz, origin, clock, state }))
     }
 
     /// A user of the board's bus.
@@ -227,13 +285,18 @@ impl SimBoard {
     /// The driver for the board's chip.
     #[must_use]
     pub fn driver(&self, profile: Profile) -> Chip {
-        let address = self.address();
-        match self.0.kind {
-            ChipKind::Ina3221 => {
-                Chip::Ina3221(Ina3221::all_channels(address, profile, Ownership::Ours))
-            }
-            _ => Chip::Ina226(Ina226::new(address, profile, Ownership::Ours)),
-        }
+        let (address, ownership) = (self.address(), Ownership::Ours);
+        let setup = ChipSetup { address, profile, ownership };
+        // Every kind on I²C has a driver; another one is refused by its ids.
+        Chip::new(self.0.kind, setup, &[1, 2, 3])
+            .unwrap_or(Chip::Ina3221(Ina3221::all_channels(address, profile, ownership)))
+    }
+
+    /// Which conversion each register of the cycle gave when it was last read,
+    /// in the order of a sweep's columns.
+    #[must_use]
+    pub fn conversions_read(&self) -> [Option<ConversionRead>; 6] {
+        self.lock().chip.reads()
     }
 
     /// The chip.
@@ -262,8 +325,8 @@ impl SimBoard {
 
     /// Clock of the bus, in hertz.
     #[must_use]
-    pub const fn bus_clock_hz(&self) -> u32 {
-        BUS_CLOCK_HZ
+    pub fn bus_clock_hz(&self) -> u32 {
+        self.0.bus_clock_hz
     }
 
     /// True energy of rail `rail` from `from` to `to`, in joules: the integral

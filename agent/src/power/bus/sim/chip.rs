@@ -1,35 +1,126 @@
-//! A simulated INA3221 or INA226: registers, timeline, averaging, ready flag.
+//! A simulated chip: pointer, registers, timeline, averaging, ready flag.
 //!
-//! Owns the pointer, the writable registers and the conversions. Conversions
+//! Owns what all families share; a family's registers, reset values, masks and
+//! ready flag are its own file ([`super::ina219`], [`super::ina226`],
+//! [`super::ina228`], [`super::ina3221`]). Conversions
 //! run freely from the end of a configuration write; each register shows the
 //! mean of the current over its own last finished window. A value is a pure
 //! function of the conversion's number, so that only what is read is computed.
 //! Assumed where the datasheets are silent: results latch at the acknowledge
 //! of the read's address; the INA3221's averaging filter starts with its first
 //! sample, and its ready flag rises every cycle, averaged or not.
-//! Source: TI SBOS576, SBOS547 ("Register Maps", "Basic ADC Functions").
+//! Source: TI SBOS448, SBOS547, SBOS576, SLYS021 ("Register Maps").
 
 use wattline_protocol::record::ChipKind;
 use wattline_protocol::units::BoardTime;
 
 use super::board::SimRail;
 use super::errors::ChipErrors;
-use super::{Waveform, normal};
-use crate::power::chip::{AVERAGES, CONFIG, TEXAS_INSTRUMENTS, ina226, ina3221};
+use super::{Waveform, ina219, ina226, ina228, ina3221, normal};
 
-/// Bit 15 of both configuration registers: back to the state after power-on.
+/// Bit 15 of every family's register 0x00: back to the state after power-on.
 const RESET: u16 = 0x8000;
+/// CONFIG of every family.
+const CONFIG: u8 = 0x00;
 /// Weight below which an old sample no longer changes a 13-bit result:
 /// (1 − 1/AVG)^(16·AVG) < 2e-7.
 const FILTER_MEMORY: u64 = 16;
-/// Registers from 0x00 on that a chip of either kind keeps.
-const REGISTERS: usize = 0x12;
+/// Registers from 0x00 on that a chip of any kind keeps.
+pub(super) const REGISTERS: usize = 0x12;
+/// Conversions of a cycle: three channels' shunt and bus.
+const CONVERSIONS: usize = 6;
+
+/// The registers that are written, from 0x00 on.
+pub(super) type Registers = [u16; REGISTERS];
 
 /// What a register converts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Quantity {
+pub(super) enum Quantity {
     Shunt,
     Bus,
+    /// The die's temperature: takes its time and is not modelled.
+    Temperature,
+}
+
+/// One conversion as a family's configuration asks for it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Conversion {
+    pub(super) register: u8,
+    pub(super) channel: usize,
+    pub(super) quantity: Quantity,
+    /// Nominal length.
+    pub(super) length_ns: u32,
+}
+
+/// How a family averages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Averaging {
+    /// The mean of so many passes, loaded at once.
+    Block(u64),
+    /// Each pass moves the result by one part of its distance.
+    Exponential(u64),
+}
+
+/// What a configuration lets the chip do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Cycle {
+    pub(super) conversions: [Option<Conversion>; CONVERSIONS],
+    pub(super) averaging: Averaging,
+}
+
+/// A family's step and range of one quantity.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Converter {
+    /// Volts of one code.
+    pub(super) lsb_v: f64,
+    pub(super) lowest: f64,
+    pub(super) highest: f64,
+    /// Place of the code's bit 0 in the register.
+    pub(super) shift: u32,
+}
+
+/// A ready flag: where it shows, and which read clears it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Flag {
+    pub(super) register: u8,
+    pub(super) bit: u16,
+    pub(super) cleared_by: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Ina219,
+    Ina226,
+    Ina228,
+    Ina3221,
+}
+
+impl Family {
+    const fn of(kind: ChipKind) -> Self {
+        match kind {
+            ChipKind::Ina219 | ChipKind::Ina220 => Self::Ina219,
+            ChipKind::Ina228 | ChipKind::Ina237 | ChipKind::Ina238 => Self::Ina228,
+            ChipKind::Ina3221 => Self::Ina3221,
+            _ => Self::Ina226,
+        }
+    }
+
+    /// The register whose write starts the conversions anew.
+    const fn timing_register(self) -> u8 {
+        match self {
+            Self::Ina219 | Self::Ina226 | Self::Ina3221 => CONFIG,
+            Self::Ina228 => ina228::TIMING,
+        }
+    }
+
+    const fn flag(self) -> Flag {
+        match self {
+            Self::Ina219 => ina219::FLAG,
+            Self::Ina226 => ina226::FLAG,
+            Self::Ina228 => ina228::FLAG,
+            Self::Ina3221 => ina3221::FLAG,
+        }
+    }
 }
 
 /// One conversion in the chip's cycle.
@@ -40,6 +131,16 @@ struct Slot {
     quantity: Quantity,
     start_ns: f64,
     length_ns: f64,
+}
+
+/// Which conversion a read of a register returned: the truth that a sampler's
+/// flags are held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConversionRead {
+    /// Start of the timeline it belongs to.
+    pub timeline: BoardTime,
+    /// Its number there; 0 where none had ended.
+    pub finished: u64,
 }
 
 /// State of the INA3221's averaging filter of one register.
@@ -67,13 +168,15 @@ pub struct SimChip {
     pointer: u8,
     /// Start of the first cycle since the last configuration.
     started: BoardTime,
-    slots: [Option<Slot>; 6],
+    slots: [Option<Slot>; CONVERSIONS],
+    /// What each slot's register gave when it was last read.
+    reads: [Option<ConversionRead>; CONVERSIONS],
     /// All channels once, without averaging, in ns.
     pass_ns: f64,
-    average: u64,
+    averaging: Averaging,
     /// Cycles that had ended when the ready flag was last cleared.
     cleared: u64,
-    filters: [Filter; 6],
+    filters: [Filter; CONVERSIONS],
 }
 
 impl SimChip {
@@ -85,11 +188,12 @@ impl SimChip {
             registers: [0; REGISTERS],
             pointer: 0,
             started: origin,
-            slots: [None; 6],
+            slots: [None; CONVERSIONS],
+            reads: [None; CONVERSIONS],
             pass_ns: f64::INFINITY,
-            average: 1,
+            averaging: Averaging::Block(1),
             cleared: 0,
-            filters: [Filter::default(); 6],
+            filters: [Filter::default(); CONVERSIONS],
         };
         chip.reset(origin);
         chip
@@ -98,20 +202,20 @@ impl SimChip {
     /// Back to the state after power-on.
     pub(super) fn reset(&mut self, at: BoardTime) {
         self.registers = [0; REGISTERS];
-        let config = match self.kind {
-            ChipKind::Ina3221 => {
-                for limit in 0x07..=0x0c {
-                    self.registers[limit] = 0x7ff8;
-                }
-                self.registers[0x0e] = 0x7ffe;
-                self.registers[0x0f] = 0x0002;
-                self.registers[0x10] = 0x2710;
-                self.registers[0x11] = 0x2328;
-                ina3221::CONFIG_AT_RESET
-            }
-            _ => ina226::CONFIG_AT_RESET,
+        let values = match self.family() {
+            Family::Ina219 => ina219::RESET_VALUES,
+            Family::Ina226 => ina226::reset_values(self.kind),
+            Family::Ina228 => ina228::RESET_VALUES,
+            Family::Ina3221 => ina3221::RESET_VALUES,
         };
-        self.configure(config, at);
+        for &(register, value) in values {
+            self.registers[usize::from(register)] = value;
+        }
+        self.restart(at);
+    }
+
+    const fn family(&self) -> Family {
+        Family::of(self.kind)
     }
 
     /// Takes a written message: the pointer, and a value where there is one.
@@ -125,53 +229,96 @@ impl SimChip {
     }
 
     fn write_register(&mut self, register: u8, value: u16, at: BoardTime) {
-        if register == CONFIG {
-            if value & RESET == 0 {
-                self.configure(value, at);
-            } else {
-                self.reset(at);
-            }
+        if register == CONFIG && value & RESET != 0 {
+            self.reset(at);
             return;
         }
-        let mask = write_mask(self.kind, register);
+        let mask = match self.family() {
+            Family::Ina219 => ina219::write_mask(register),
+            Family::Ina226 => ina226::write_mask(register),
+            Family::Ina228 => ina228::write_mask(register),
+            Family::Ina3221 => ina3221::write_mask(register),
+        };
         if let Some(kept) = self.registers.get_mut(usize::from(register)) {
             *kept = (*kept & !mask) | (value & mask);
+        }
+        if register == self.family().timing_register() {
+            self.restart(at);
         }
     }
 
     /// Fills `bytes` with the register under the pointer as it was at `at`;
-    /// bytes after the second read as ones (nothing drives the line).
+    /// bytes after its last read as ones (nothing drives the line).
     pub(super) fn read(&mut self, bytes: &mut [u8], at: BoardTime, rails: &[RailState]) {
-        let value = self.read_register(self.pointer, at, rails).to_be_bytes();
-        let driven = value.iter().copied().chain(core::iter::repeat(0xff));
-        for (byte, level) in bytes.iter_mut().zip(driven) {
+        let value = self.read_register(self.pointer, at, rails);
+        let width = match self.family() {
+            Family::Ina228 => ina228::bytes(self.kind, self.pointer),
+            Family::Ina219 | Family::Ina226 | Family::Ina3221 => 2,
+        };
+        let driven = value.to_be_bytes().into_iter().skip(4 - width);
+        for (byte, level) in bytes.iter_mut().zip(driven.chain(core::iter::repeat(0xff))) {
             *byte = level;
         }
     }
 
-    fn read_register(&mut self, register: u8, at: BoardTime, rails: &[RailState]) -> u16 {
-        let (mask_enable, ready_bit) = match self.kind {
-            ChipKind::Ina3221 => (ina3221::MASK_ENABLE, ina3221::CONVERSION_READY),
-            _ => (ina226::MASK_ENABLE, ina226::CONVERSION_READY),
+    /// The pointer, moved by somebody else on the bus.
+    pub(super) const fn point_at(&mut self, register: u8) {
+        self.pointer = register;
+    }
+
+    /// What the slots' registers gave when they were last read.
+    pub(super) const fn reads(&self) -> [Option<ConversionRead>; CONVERSIONS] {
+        self.reads
+    }
+
+    fn read_register(&mut self, register: u8, at: BoardTime, rails: &[RailState]) -> u32 {
+        let id = match self.family() {
+            Family::Ina219 => None,
+            Family::Ina226 => ina226::id(self.kind, register),
+            Family::Ina228 => ina228::id(self.kind, register),
+            Family::Ina3221 => ina3221::id(register),
         };
-        match register {
-            0xfe => TEXAS_INSTRUMENTS,
-            0xff => match self.kind {
-                ChipKind::Ina3221 => ina3221::DIE_ID,
-                _ => ina226::DIE_ID,
-            },
-            _ if register == mask_enable => {
-                let kept = self.register(register) & !ready_bit;
-                let ended = self.cycles_ended(at);
-                let ready = ended > self.cleared;
-                self.cleared = ended;
-                if ready { kept | ready_bit } else { kept }
-            }
-            _ => match self.slot_of(register) {
-                Some((index, slot)) => self.result(index, slot, at, rails),
-                None => self.register(register),
-            },
+        if let Some(id) = id {
+            return u32::from(id);
         }
+        let mut value = match self.slot_of(register) {
+            Some((index, slot)) => self.result(index, slot, at, rails),
+            None => self.derived(register, at, rails),
+        };
+        let Flag { register: shows, bit, cleared_by } = self.family().flag();
+        let ended = self.cycles_ended(at);
+        if register == shows {
+            value &= !u32::from(bit);
+            if ended > self.cleared {
+                value |= u32::from(bit);
+            }
+        }
+        if register == cleared_by {
+            self.cleared = ended;
+        }
+        value
+    }
+
+    /// Power and current where a calibration is set; every other register as
+    /// it was written.
+    fn derived(&mut self, register: u8, at: BoardTime, rails: &[RailState]) -> u32 {
+        let wanted = match self.family() {
+            Family::Ina219 | Family::Ina226 => register == 3 || register == 4,
+            Family::Ina228 | Family::Ina3221 => false,
+        };
+        if !wanted {
+            return u32::from(self.register(register));
+        }
+        let mut value = |register| {
+            let slot = self.slot_of(register);
+            slot.map_or(0, |(index, slot)| self.result(index, slot, at, rails))
+        };
+        let (shunt, bus) = (value(1), value(2));
+        let products = match self.family() {
+            Family::Ina219 => ina219::products(shunt, bus, self.register(5)),
+            _ => ina226::products(self.kind, shunt, bus, self.register(5)),
+        };
+        if register == 3 { products.power } else { products.current }
     }
 
     fn register(&self, register: u8) -> u16 {
@@ -184,53 +331,35 @@ impl SimChip {
             .find(|(_, slot)| slot.register == register)
     }
 
-    /// Begins a new timeline with the configuration `value`.
-    fn configure(&mut self, value: u16, at: BoardTime) {
-        let value = match self.kind {
-            ChipKind::Ina3221 => value & 0x7fff,
-            _ => (value & 0x0fff) | 0x4000,
+    /// Begins a new timeline with the registers as they are.
+    fn restart(&mut self, at: BoardTime) {
+        let cycle = match self.family() {
+            Family::Ina219 => ina219::cycle(&self.registers),
+            Family::Ina226 => ina226::cycle(&self.registers),
+            Family::Ina228 => ina228::cycle(&self.registers),
+            Family::Ina3221 => ina3221::cycle(&self.registers),
         };
-        self.registers[usize::from(CONFIG)] = value;
         self.started = at;
         self.cleared = 0;
-        self.filters = [Filter::default(); 6];
-        self.average = u64::from(AVERAGES[usize::from((value >> 9) & 7)]);
+        self.filters = [Filter::default(); CONVERSIONS];
+        self.averaging = cycle.averaging;
         let stretch = 1.0 + self.errors.cycle_deviation;
-        let (shunt_ns, bus_ns) = ina3221::conversion_ns(value);
-        let (shunt_ns, bus_ns) = (f64::from(shunt_ns) * stretch, f64::from(bus_ns) * stretch);
-        self.slots = [None; 6];
-        let mut next = self.slots.iter_mut();
         let mut start_ns = 0.0;
-        // MODE: bit 2 continuous, bit 1 bus, bit 0 shunt. Triggered and
-        // power-down modes convert nothing: the product never uses them.
-        let continuous = value & 4 != 0;
-        for channel in 0..3_u8 {
-            let enabled = match self.kind {
-                ChipKind::Ina3221 => value & (0x4000 >> channel) != 0,
-                _ => channel == 0,
-            };
-            for (quantity, bit, length_ns) in
-                [(Quantity::Shunt, 1, shunt_ns), (Quantity::Bus, 2, bus_ns)]
-            {
-                if enabled && continuous && value & bit != 0 {
-                    let register = 2 * channel + u8::try_from(bit).unwrap_or(1);
-                    let channel = usize::from(channel);
-                    if let Some(place) = next.next() {
-                        *place = Some(Slot { register, channel, quantity, start_ns, length_ns });
-                    }
-                    start_ns += length_ns;
-                }
-            }
-        }
+        self.slots = cycle.conversions.map(|conversion| {
+            let Conversion { register, channel, quantity, length_ns } = conversion?;
+            let length_ns = f64::from(length_ns) * stretch;
+            let slot = Slot { register, channel, quantity, start_ns, length_ns };
+            start_ns += length_ns;
+            Some(slot)
+        });
         self.pass_ns = if start_ns > 0.0 { start_ns } else { f64::INFINITY };
     }
 
-    /// How many passes one result takes: the INA226 averages blocks, the
-    /// INA3221 filters pass by pass.
-    fn passes(&self) -> u64 {
-        match self.kind {
-            ChipKind::Ina3221 => 1,
-            _ => self.average,
+    /// How many passes one result takes.
+    const fn passes(&self) -> u64 {
+        match self.averaging {
+            Averaging::Block(count) => count,
+            Averaging::Exponential(_) => 1,
         }
     }
 
@@ -249,27 +378,38 @@ impl SimChip {
     }
 
     /// The register's value: 0 until its first conversion ends.
-    fn result(&mut self, index: usize, slot: Slot, at: BoardTime, rails: &[RailState]) -> u16 {
+    fn result(&mut self, index: usize, slot: Slot, at: BoardTime, rails: &[RailState]) -> u32 {
         // The last pass's own conversion is what completes a result.
         let completes_ns = self.cycle_ns() - self.pass_ns + slot.start_ns + slot.length_ns;
         let since_first = self.elapsed_ns(at) - completes_ns;
-        if since_first < 0.0 {
+        let finished = if since_first < 0.0 { 0 } else { whole(since_first / self.cycle_ns()) + 1 };
+        self.reads[index] = Some(ConversionRead { timeline: self.started, finished });
+        if finished == 0 {
             return 0;
         }
-        let finished = whole(since_first / self.cycle_ns()) + 1;
-        let code = match self.kind {
-            ChipKind::Ina3221 if self.average > 1 => self.filtered(index, slot, finished, rails),
-            ChipKind::Ina3221 => self.conversion(slot, finished - 1, rails),
-            _ => self.block(slot, finished - 1, rails),
+        let code = match self.averaging {
+            Averaging::Block(1) | Averaging::Exponential(1) => {
+                self.conversion(slot, finished - 1, rails)
+            }
+            Averaging::Exponential(average) => {
+                self.filtered((index, slot), average, finished, rails)
+            }
+            Averaging::Block(average) => self.block(slot, average, finished - 1, rails),
         };
         self.encode(slot.quantity, code)
     }
 
     /// INA3221: each sample moves the result by 1/AVG of its distance.
     #[expect(clippy::cast_precision_loss, reason = "AVG is at most 1,024")]
-    fn filtered(&mut self, index: usize, slot: Slot, finished: u64, rails: &[RailState]) -> f64 {
+    fn filtered(
+        &mut self,
+        (index, slot): (usize, Slot),
+        average: u64,
+        finished: u64,
+        rails: &[RailState],
+    ) -> f64 {
         let mut filter = self.filters[index];
-        let oldest = finished.saturating_sub(FILTER_MEMORY * self.average);
+        let oldest = finished.saturating_sub(FILTER_MEMORY * average);
         if filter.count < oldest {
             filter = Filter { count: oldest, code: self.conversion(slot, oldest, rails) };
         }
@@ -278,7 +418,7 @@ impl SimChip {
             if filter.count == 0 {
                 filter.code = sample;
             } else {
-                filter.code += (sample - filter.code) / self.average as f64;
+                filter.code += (sample - filter.code) / average as f64;
             }
             filter.count += 1;
         }
@@ -286,13 +426,13 @@ impl SimChip {
         filter.code
     }
 
-    /// INA226: the mean of AVG conversions, loaded at once.
+    /// The mean of AVG conversions, loaded at once.
     #[expect(clippy::cast_precision_loss, reason = "AVG is at most 1,024")]
-    fn block(&self, slot: Slot, result: u64, rails: &[RailState]) -> f64 {
-        let first = result * self.average;
+    fn block(&self, slot: Slot, average: u64, result: u64, rails: &[RailState]) -> f64 {
+        let first = result * average;
         let sum: f64 =
-            (first..first + self.average).map(|pass| self.conversion(slot, pass, rails)).sum();
-        sum / self.average as f64
+            (first..first + average).map(|pass| self.conversion(slot, pass, rails)).sum();
+        sum / average as f64
     }
 
     /// One conversion before rounding, in LSB: the window's mean with the
@@ -308,6 +448,7 @@ impl SimChip {
         let errors = self.errors.channels.get(slot.channel).copied().unwrap_or_default();
         let (lsb, noise_lsb) = self.steps(slot.quantity);
         let volts = match slot.quantity {
+            Quantity::Temperature => 0.0,
             Quantity::Shunt => {
                 let across = current_a * rail.shunt_ohm * (1.0 + errors.shunt_resistance);
                 across * (1.0 + errors.shunt_gain) + errors.shunt_offset_v
@@ -325,41 +466,35 @@ impl SimChip {
         volts / lsb + noise
     }
 
-    /// LSB in volts and noise in LSB.
-    const fn steps(&self, quantity: Quantity) -> (f64, f64) {
-        match (self.kind, quantity) {
-            (ChipKind::Ina3221, Quantity::Shunt) => {
-                (ina3221::SHUNT_LSB_V, self.errors.shunt_noise_lsb)
-            }
-            (ChipKind::Ina3221, Quantity::Bus) => (ina3221::BUS_LSB_V, self.errors.bus_noise_lsb),
-            (_, Quantity::Shunt) => (ina226::SHUNT_LSB_V, self.errors.shunt_noise_lsb),
-            (_, Quantity::Bus) => (ina226::BUS_LSB_V, self.errors.bus_noise_lsb),
+    fn converter(&self, quantity: Quantity) -> Converter {
+        match self.family() {
+            Family::Ina219 => ina219::converter(&self.registers, quantity),
+            Family::Ina226 => ina226::converter(quantity),
+            Family::Ina228 => ina228::converter(self.kind, &self.registers, quantity),
+            Family::Ina3221 => ina3221::converter(quantity),
         }
     }
 
-    /// Rounds, limits to the converter's range, and places the bits.
-    #[expect(clippy::cast_possible_truncation, reason = "clamped to 16 bit before")]
-    fn encode(&self, quantity: Quantity, code: f64) -> u16 {
-        let (lowest, highest, shift) = match (self.kind, quantity) {
-            (ChipKind::Ina3221, _) => (-4_096.0, 4_095.0, 3),
-            (_, Quantity::Shunt) => (-32_768.0, 32_767.0, 0),
-            (_, Quantity::Bus) => (0.0, 32_767.0, 0),
+    /// LSB in volts and noise in LSB.
+    fn steps(&self, quantity: Quantity) -> (f64, f64) {
+        let noise_lsb = match quantity {
+            Quantity::Shunt => self.errors.shunt_noise_lsb,
+            Quantity::Bus => self.errors.bus_noise_lsb,
+            Quantity::Temperature => 0.0,
         };
-        ((code.round().clamp(lowest, highest) as i16) << shift).cast_unsigned()
+        (self.converter(quantity).lsb_v, noise_lsb)
     }
-}
 
-/// Bits of a register that a write changes.
-const fn write_mask(kind: ChipKind, register: u8) -> u16 {
-    match (kind, register) {
-        (ChipKind::Ina3221, 0x07..=0x0c) => 0xfff8,
-        (ChipKind::Ina3221, 0x0e) => 0xfffe,
-        (ChipKind::Ina3221, 0x0f) => 0x7c00,
-        (ChipKind::Ina3221, 0x10 | 0x11) => 0xfff8,
-        (ChipKind::Ina226, 0x05) => 0x7fff,
-        (ChipKind::Ina226, 0x06) => 0xfc03,
-        (ChipKind::Ina226, 0x07) => 0xffff,
-        _ => 0,
+    /// Rounds, limits to the converter's range, and places the bits.
+    #[expect(clippy::cast_possible_truncation, reason = "clamped to 20 bit before")]
+    fn encode(&self, quantity: Quantity, code: f64) -> u32 {
+        let Converter { lowest, highest, shift, .. } = self.converter(quantity);
+        let placed = ((code.round().clamp(lowest, highest) as i32) << shift).cast_unsigned();
+        let width = match self.family() {
+            Family::Ina228 => ina228::value_bits(self.kind),
+            Family::Ina219 | Family::Ina226 | Family::Ina3221 => 16,
+        };
+        placed & ((1 << width) - 1)
     }
 }
 

@@ -9,13 +9,18 @@
 pub mod board;
 pub mod chip;
 pub mod errors;
+mod ina219;
+mod ina226;
+mod ina228;
+mod ina3221;
 pub mod load;
 pub mod waveform;
 
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::{Address7, BusError, I2cBus, MESSAGES_MAX, Message};
-pub use board::{Fault, FaultKind, SimBoard};
+pub use board::{Fault, FaultKind, SimBoard, SimParts};
+pub use chip::ConversionRead;
 pub use errors::{ChannelErrors, ChipErrors, Signs};
 pub use load::LoadMeter;
 pub use waveform::{Steps, Waveform};
@@ -58,10 +63,15 @@ impl I2cBus for SimBus {
         if messages.len() > MESSAGES_MAX {
             return Err(BusError::TooManyMessages { count: messages.len() });
         }
-        let start = self.board.clock().now();
-        let fault = self.board.fault_at(start);
+        let begun = self.board.clock().now();
+        let fault = self.board.fault_at(begun);
+        // A stretched clock holds the first address's acknowledge.
+        let start = match fault {
+            Some(FaultKind::Stretch { by }) => begun + by,
+            _ => begun,
+        };
         if fault == Some(FaultKind::Stuck) {
-            self.board.clock().sleep_until(start + STUCK_TIMEOUT);
+            self.board.clock().sleep_until(begun + STUCK_TIMEOUT);
             return Err(BusError::Failed { address: address.get(), errno: ETIMEDOUT });
         }
         if fault == Some(FaultKind::Nack) || address != self.board.address() {
@@ -73,6 +83,9 @@ impl I2cBus for SimBus {
         // the load's waveform no longer changes.
         self.board.clock().sleep_until(self.after(start, bits + STOP_BITS));
         self.board.with_chip(|chip, rails| {
+            if let Some(FaultKind::Rival { register }) = fault {
+                chip.point_at(register);
+            }
             let mut at = 0;
             for message in messages {
                 match message {
