@@ -41,6 +41,10 @@ const SET_ROW_MAX: u32 = 256;
 /// A locked sweep farther than this part of a cycle from its place may mix
 /// two cycles (INA3221 at 400 kHz: registers are safe within 300 µs of 840).
 const MISPLACED: f64 = 0.25;
+/// One farther than this part from a whole cycle after the one before may
+/// repeat a conversion, or have missed one, of a register that lies near its
+/// update; it is judged so.
+const DOUBTFUL: f64 = 0.1;
 /// Cycles over which the true cycle is measured before the next measurement
 /// begins: about a second, in which temperature moves no oscillator by a hair.
 const MEASURED_CYCLES: f64 = 1_024.0;
@@ -242,7 +246,12 @@ impl Pace {
         since_ns: Option<f64>,
     ) -> Judgement {
         let Some(since_ns) = since_ns else {
-            return Judgement { conversion: Conversion::Fresh, missed: 0 };
+            // Nothing has been converted yet: the registers hold no value.
+            let conversion = match ready {
+                Ready::NotYet => Conversion::Stale,
+                Ready::Converted | Ready::Unread => Conversion::Fresh,
+            };
+            return Judgement { conversion, missed: 0 };
         };
         if self.nominal_ns > LONG_CYCLE * self.least_ns {
             return self.seeking_long(anchor, ready, flag, since_ns);
@@ -343,10 +352,12 @@ impl Pace {
             self.seek();
             self.deadline = end;
         }
-        if cycles < 1.0 || lock.clear_row > 1 {
+        let beyond = since_ns / lock.cycle_ns - cycles;
+        if cycles < 1.0 || lock.clear_row > 1 || (cycles < 2.0 && beyond < -DOUBTFUL) {
             return Judgement { conversion: Conversion::Stale, missed: 0 };
         }
-        let conversion = if cycles < 2.0 { Conversion::Fresh } else { Conversion::AfterHole };
+        let is_next = cycles < 2.0 && beyond <= DOUBTFUL;
+        let conversion = if is_next { Conversion::Fresh } else { Conversion::AfterHole };
         Judgement { conversion, missed: whole(cycles - 1.0) }
     }
 

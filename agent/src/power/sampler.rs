@@ -60,6 +60,8 @@ pub struct SamplerCore {
     config_register: u16,
     stale_row: u32,
     suspect: bool,
+    /// Slots whose bus voltage reads 0 although the chip is configured.
+    dark: u8,
 }
 
 impl SamplerCore {
@@ -79,7 +81,7 @@ impl SamplerCore {
         };
         let pace = Pace::new(timing, parts.share, parts.clock.now());
         let report = SamplerReport { lane: parts.lane, ..SamplerReport::default() };
-        Ok(Self { parts, pace, report, config_register, stale_row: 0, suspect: false })
+        Ok(Self { parts, pace, report, config_register, stale_row: 0, suspect: false, dark: 0 })
     }
 
     /// The chip as configured, for the record.
@@ -147,6 +149,7 @@ impl SamplerCore {
             Conversion::Stale => SampleStatus::Stale,
             Conversion::AfterHole => SampleStatus::Skipped,
         };
+        let status = if self.lost_power(reading) { SampleStatus::Stale } else { status };
         if status == SampleStatus::Stale {
             self.report.stale += 1;
             self.stale_row += 1;
@@ -169,6 +172,29 @@ impl SamplerCore {
         if self.suspect || self.stale_row >= STALE_ROW_MAX {
             self.check_configuration();
         }
+    }
+
+    /// Whether the registers are those of a chip that has not converted since
+    /// it was powered: a channel's bus voltage then reads 0, as its shunt does.
+    /// A rail that newly reads 0 is believed once the configuration is there.
+    fn lost_power(&mut self, reading: &Reading) -> bool {
+        let slots = reading.codes.chunks_exact(2).take(usize::from(reading.columns) / 2);
+        let dark = slots
+            .enumerate()
+            .filter(|(_, codes)| codes.get(1) == Some(&0))
+            .fold(0_u8, |dark, (slot, _)| dark | 1 << slot);
+        let newly = dark & !self.dark != 0;
+        self.dark &= dark;
+        if !newly || self.parts.chip.ownership() != Ownership::Ours {
+            return false;
+        }
+        let SamplerParts { chip, bus, .. } = &mut self.parts;
+        let intact = chip.read_config(&mut **bus).is_ok_and(|found| found == chip.config());
+        if intact {
+            self.dark = dark;
+        }
+        self.suspect |= !intact;
+        !intact
     }
 
     fn failed(&mut self, end: BoardTime, error: BusError) {
@@ -335,5 +361,7 @@ const fn whole_ns(ns: f64) -> u32 {
     ns as u32
 }
 
+#[cfg(test)]
+mod faults;
 #[cfg(test)]
 mod tests;
