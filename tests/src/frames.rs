@@ -58,6 +58,39 @@ impl Frames {
         frames
     }
 
+    /// The frames of a recording; `None` where it holds one identity twice, or
+    /// bytes that are no frame.
+    ///
+    /// # Panics
+    /// Where it is no recording.
+    #[must_use]
+    pub fn of_recording_if_whole(path: &Path) -> Option<Self> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = connection.unwrap();
+        let mut rows = connection.prepare("SELECT bytes FROM frames").unwrap();
+        let rows = rows.query_map((), |row| row.get::<_, Vec<u8>>(0)).unwrap();
+        let mut frames = BTreeMap::new();
+        for bytes in rows {
+            let bytes = bytes.unwrap();
+            let header = frame::decode(&bytes).ok()?.header;
+            if header.kind < SESSION_KINDS_FROM && frames.insert(header.identity, bytes).is_some() {
+                return None;
+            }
+        }
+        Some(Self { frames })
+    }
+
+    /// The bytes of one.
+    #[must_use]
+    pub fn get(&self, identity: &Identity) -> Option<&Vec<u8>> {
+        self.frames.get(identity)
+    }
+
+    /// All of them in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Identity, &Vec<u8>)> {
+        self.frames.iter()
+    }
+
     fn take(&mut self, bytes: &[u8]) {
         let frame = frame::decode(bytes).unwrap();
         if frame.header.kind < SESSION_KINDS_FROM {

@@ -61,6 +61,11 @@ impl Process {
         self.status().is_some()
     }
 
+    /// Its exit code, where it has ended by itself.
+    pub fn code(&mut self) -> Option<i32> {
+        self.status()?.code()
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

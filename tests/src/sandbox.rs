@@ -30,9 +30,11 @@ pub const SMALLEST: [&str; 9] =
 /// Where it was not built.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    // The test lies in deps/, the binaries one folder above.
+    // A test lies in deps/, the binaries one folder above; `cargo measure` beside them.
     let test = std::env::current_exe().unwrap();
-    let path = test.parent().and_then(Path::parent).unwrap().join(name);
+    let folder = test.parent().unwrap();
+    let folder = if folder.ends_with("deps") { folder.parent().unwrap() } else { folder };
+    let path = folder.join(name);
     assert!(path.is_file(), "{} is not there: run `make build` first", path.display());
     path
 }

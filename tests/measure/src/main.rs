@@ -10,6 +10,7 @@ mod clock;
 mod codec;
 mod energy;
 mod figure;
+mod kills;
 mod night;
 mod sampler;
 mod store;
@@ -42,6 +43,9 @@ const MEASURES: &[&str] = &[
     "store.open_memory",
     "store.report",
     "store.report_memory",
+    "kills.lost",
+    "kills.doubled",
+    "kills.count",
 ];
 
 /// Measure Wattline.
@@ -96,6 +100,9 @@ fn main() -> ExitCode {
     }
     if wanted("clock.") {
         clock::run(args.from, args.seeds, &mut emit);
+    }
+    if wanted("kills.") {
+        kills::run(args.from, args.count, &mut emit);
     }
     if wanted("store.")
         && let Err(error) = store::run(name, args.from, now_ns, &mut emit)
