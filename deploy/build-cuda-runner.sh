@@ -8,6 +8,7 @@
 # CUDA_COMPUTE_CAP   the board's (Orin 87, Xavier 72, H100 90); default 80,
 #                    which every later GPU compiles for itself at first use
 # FEATURES           "cuda,cudnn" (default), "cuda", or "both" for one after the other
+# CARGO_TARGET_DIR   where the build goes; default target/cuda
 #
 # Takes 20 to 30 minutes on one core, so it is no part of CI. Where CUDA_HOME
 # names a CUDA already installed (a Jetson's), nothing is fetched.
@@ -16,6 +17,7 @@ cd "$(dirname "$0")/.."
 
 toolkit=${1:-target/cuda-toolkit}
 features=${FEATURES:-cuda,cudnn}
+target=${CARGO_TARGET_DIR:-target/cuda}
 export CUDA_COMPUTE_CAP=${CUDA_COMPUTE_CAP:-80}
 # cudarc 0.19 knows CUDA 11.4 to 13.4; newer wheels stop its build.
 cuda=13.0.88
@@ -73,11 +75,11 @@ export PATH=$CUDA_HOME/bin:$PATH
 # A folder of its own: the agent in target/release must never link CUDA.
 build() {
   cargo build --release --locked --package wattline-agent --bin wattline-runner-cuda \
-    --features "$1" --target-dir target/cuda
-  cp target/cuda/release/wattline-runner-cuda "target/cuda/wattline-runner-cuda-${1//,/-}"
+    --features "$1" --target-dir "$target"
+  cp "$target/release/wattline-runner-cuda" "$target/wattline-runner-cuda-${1//,/-}"
 }
 case $features in
   both) build cuda; build cuda,cudnn ;;
   *) build "$features" ;;
 esac
-echo target/cuda/release/wattline-runner-cuda
+echo "$target/release/wattline-runner-cuda"

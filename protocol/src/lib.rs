@@ -1,7 +1,7 @@
 //! The pure core of Wattline, shared by board and host.
 //!
 //! Owns units, codes, records, the sample-block codec, frames, commands, the
-//! session and the campaign file's types. Holds no I/O, no async, no clock and
+//! session, the campaign file's types and the constants that were published. Holds no I/O, no async, no clock and
 //! no unsafe code: bytes and times come in as arguments.
 
 #![forbid(unsafe_code)]
@@ -13,6 +13,8 @@ pub mod code;
 pub mod command;
 pub mod digest;
 pub mod frame;
+pub mod paper2017;
+pub mod published;
 pub mod record;
 pub mod session;
 pub mod units;

@@ -19,7 +19,6 @@ mod inception_v4;
 mod keys;
 mod mobile;
 mod nin;
-mod paper2017;
 mod pickle;
 mod pth_file;
 mod published;
@@ -39,8 +38,8 @@ pub use graph::{
 pub use graph_file::{NetworkError, identity, is_graph_file, open};
 pub use hashed::{hashed_input, hashed_values};
 pub use keys::{WeightKey, WeightRole};
-pub use paper2017::{PAPER_2017, PaperRow, SERIES, paper_2017};
-pub use published::{Interpolation, Preprocess, Published, USUAL, WeightSet, published};
+pub use published::{Interpolation, Preprocess, Published, USUAL, published};
 pub use shape::{Shape, pooled_length};
+pub use wattline_protocol::paper2017::{PAPER_2017, PaperRow, SERIES, paper_2017};
 pub use weight_file::read_tensor;
 pub use weights::{WeightTensor, Weights, WeightsError, check_weights, weights_file};

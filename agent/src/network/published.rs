@@ -1,12 +1,12 @@
-//! What is published of the catalogue's networks: accuracy, weight sets and
-//! the preprocessing that belongs to each.
+//! What belongs to the catalogue's networks beside their graphs: in what they
+//! are not the study's, and the preprocessing of each public weight set.
 //!
-//! Owns constants alone; a graph's own numbers are counted, never listed.
-//! Sources: `meta` and `transforms()` of torchvision 0.29.2's weights, the
-//! default configuration of timm 1.0.31 (inception-v4), and the series
-//! "paper 2017" for the networks of which no public weights can be loaded.
+//! Owns constants alone; a graph's own numbers are counted, never listed, and
+//! published accuracies are the protocol's, since the host draws them too.
+//! Sources: `transforms()` of torchvision 0.29.2's weights and the default
+//! configuration of timm 1.0.31 (inception-v4).
 
-use super::paper2017;
+use wattline_protocol::published::published_accuracy;
 
 /// Resampling filter of a resize; both widen when they shrink (antialiasing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,20 +33,9 @@ pub struct Preprocess {
     pub std: [f32; 3],
 }
 
-/// A public weight set.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct WeightSet {
-    /// Name in its library.
-    pub name: &'static str,
-    /// How its file is called there, without the ending.
-    pub file: &'static str,
-    /// Published single-crop accuracy, in percent.
-    pub top1_percent: f64,
-    /// The same for the best five.
-    pub top5_percent: f64,
-    /// What its images go through.
-    pub preprocess: Preprocess,
-}
+/// How a public weight set's file is called, without the ending, and what its
+/// images go through.
+type WeightSet = (&'static str, Preprocess);
 
 /// What is known of one network beside its graph.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +43,7 @@ pub struct Published {
     /// Id in the catalogue.
     pub id: &'static str,
     /// Its public weight sets, the usual one first; may be empty.
-    pub sets: &'static [WeightSet],
+    sets: &'static [WeightSet],
     /// In what it is not the study's network, or why it is not among them.
     pub differs: Option<&'static str>,
     /// Preprocessing where no weight set says otherwise.
@@ -67,12 +56,8 @@ impl Published {
     /// Top-1 and top-5 accuracy in percent, and who says so.
     #[must_use]
     pub fn accuracy(&self) -> (Option<f64>, Option<f64>, Option<String>) {
-        if let Some(set) = self.sets.first() {
-            let source = format!("{} ({})", set.name, set.file);
-            return (Some(set.top1_percent), Some(set.top5_percent), Some(source));
-        }
-        match paper2017::paper_2017(self.id) {
-            Some(row) => (Some(row.top1_percent), None, Some(paper2017::SERIES.to_owned())),
+        match published_accuracy(self.id, "") {
+            Some(row) => (Some(row.top1_percent), row.top5_percent, Some(row.source())),
             None => (None, None, None),
         }
     }
@@ -81,8 +66,8 @@ impl Published {
     /// `file_stem` begins; the network's usual one where none is.
     #[must_use]
     pub fn preprocess_for(&self, file_stem: &str) -> Preprocess {
-        let named = self.sets.iter().find(|set| file_stem.starts_with(set.file));
-        named.map_or(self.preprocess, |set| set.preprocess)
+        let named = self.sets.iter().find(|(file, _)| file_stem.starts_with(file));
+        named.map_or(self.preprocess, |(_, preprocess)| *preprocess)
     }
 }
 
@@ -105,21 +90,12 @@ const fn imagenet(resize: usize, crop: usize) -> Preprocess {
 pub const USUAL: Preprocess = imagenet(256, 224);
 const V2: Preprocess = imagenet(232, 224);
 
-const fn set(
-    name: &'static str,
-    file: &'static str,
-    [top1_percent, top5_percent]: [f64; 2],
-    preprocess: Preprocess,
-) -> WeightSet {
-    WeightSet { name, file, top1_percent, top5_percent, preprocess }
+const fn v1(file: &'static str) -> WeightSet {
+    (file, USUAL)
 }
 
-const fn v1(file: &'static str, accuracy: [f64; 2]) -> WeightSet {
-    set("torchvision IMAGENET1K_V1", file, accuracy, USUAL)
-}
-
-const fn v2(file: &'static str, accuracy: [f64; 2]) -> WeightSet {
-    set("torchvision IMAGENET1K_V2", file, accuracy, V2)
+const fn v2(file: &'static str) -> WeightSet {
+    (file, V2)
 }
 
 const fn entry(
@@ -127,7 +103,7 @@ const fn entry(
     sets: &'static [WeightSet],
     differs: Option<&'static str>,
 ) -> Published {
-    let preprocess = if sets.is_empty() { USUAL } else { sets[0].preprocess };
+    let preprocess = if sets.is_empty() { USUAL } else { sets[0].1 };
     Published { id, sets, differs, preprocess, transform_input: false }
 }
 
@@ -139,7 +115,7 @@ const BEYOND: Option<&str> = Some("not one of the study's fourteen");
 const PUBLISHED: [Published; 20] = [
     entry(
         "alexnet",
-        &[v1("alexnet-owt-7be5be79", [56.522, 79.066])],
+        &[v1("alexnet-owt-7be5be79")],
         Some("torchvision's one-tower net without LRN; the study's own is alexnet-bvlc"),
     ),
     entry(
@@ -164,49 +140,25 @@ const PUBLISHED: [Published; 20] = [
         transform_input: true,
         ..entry(
             "googlenet",
-            &[v1("googlenet-1378be20", [69.778, 89.530])],
+            &[v1("googlenet-1378be20")],
             Some("normalised and with 3x3 for 5x5 kernels; the study's was Caffe's"),
         )
     },
-    entry("resnet18", &[v1("resnet18-f37072fd", [69.758, 89.078])], None),
-    entry("vgg16", &[v1("vgg16-397923af", [71.592, 90.382])], None),
-    entry("vgg19", &[v1("vgg19-dcbb9e9d", [72.376, 90.876])], None),
-    entry("resnet34", &[v1("resnet34-b627a593", [73.314, 91.420])], None),
-    entry(
-        "resnet50",
-        &[v1("resnet50-0676ba61", [76.130, 92.862]), v2("resnet50-11ad3fa6", [80.858, 95.434])],
-        None,
-    ),
-    entry(
-        "resnet101",
-        &[v1("resnet101-63fe2227", [77.374, 93.546]), v2("resnet101-cd907fc2", [81.886, 95.780])],
-        BIASES,
-    ),
-    entry(
-        "resnet152",
-        &[v1("resnet152-394f9c45", [78.312, 94.046]), v2("resnet152-f82ba261", [82.284, 96.002])],
-        BIASES,
-    ),
+    entry("resnet18", &[v1("resnet18-f37072fd")], None),
+    entry("vgg16", &[v1("vgg16-397923af")], None),
+    entry("vgg19", &[v1("vgg19-dcbb9e9d")], None),
+    entry("resnet34", &[v1("resnet34-b627a593")], None),
+    entry("resnet50", &[v1("resnet50-0676ba61"), v2("resnet50-11ad3fa6")], None),
+    entry("resnet101", &[v1("resnet101-63fe2227"), v2("resnet101-cd907fc2")], BIASES),
+    entry("resnet152", &[v1("resnet152-394f9c45"), v2("resnet152-f82ba261")], BIASES),
     Published {
         transform_input: true,
-        ..entry(
-            "inception-v3",
-            &[set(
-                "torchvision IMAGENET1K_V1",
-                "inception_v3_google-0cc3c7bd",
-                [77.294, 93.450],
-                imagenet(342, 299),
-            )],
-            BIASES,
-        )
+        ..entry("inception-v3", &[("inception_v3_google-0cc3c7bd", imagenet(342, 299))], BIASES)
     },
     entry(
         "inception-v4",
-        &[set(
-            "timm tf_in1k",
+        &[(
             "inception_v4.tf_in1k",
-            // As stated in notes beside timm's results; its exact row is not at hand.
-            [80.2, 95.0],
             Preprocess {
                 resize: 341,
                 crop: 299,
@@ -217,8 +169,8 @@ const PUBLISHED: [Published; 20] = [
         )],
         Some("the architecture as published; the study's had 26 % fewer parameters"),
     ),
-    entry("vgg16-bn", &[v1("vgg16_bn-6c64b313", [73.360, 91.516])], BEYOND),
-    entry("vgg19-bn", &[v1("vgg19_bn-c79401a0", [74.218, 91.842])], BEYOND),
+    entry("vgg16-bn", &[v1("vgg16_bn-6c64b313")], BEYOND),
+    entry("vgg19-bn", &[v1("vgg19_bn-c79401a0")], BEYOND),
     Published {
         preprocess: imagenet(256, 227),
         ..entry(
@@ -227,21 +179,12 @@ const PUBLISHED: [Published; 20] = [
             Some("the study's AlexNet, with groups counted; accuracy is the study's"),
         )
     },
-    entry("squeezenet1-1", &[v1("squeezenet1_1-b8a52dc0", [58.178, 80.624])], BEYOND),
-    entry(
-        "mobilenet-v2",
-        &[
-            v1("mobilenet_v2-b0353104", [71.878, 90.286]),
-            v2("mobilenet_v2-7ebf99e0", [72.154, 90.822]),
-        ],
-        BEYOND,
-    ),
+    entry("squeezenet1-1", &[v1("squeezenet1_1-b8a52dc0")], BEYOND),
+    entry("mobilenet-v2", &[v1("mobilenet_v2-b0353104"), v2("mobilenet_v2-7ebf99e0")], BEYOND),
     entry(
         "efficientnet-b0",
-        &[set(
-            "torchvision IMAGENET1K_V1",
+        &[(
             "efficientnet_b0_rwightman-7f5810bc",
-            [77.692, 93.532],
             Preprocess { interpolation: Interpolation::Bicubic, ..USUAL },
         )],
         BEYOND,
@@ -251,13 +194,26 @@ const PUBLISHED: [Published; 20] = [
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Op, by_id, catalog};
+    use crate::network::{Op, PAPER_2017, by_id, catalog};
+    use wattline_protocol::published::ACCURACIES;
 
     #[test]
     fn every_network_of_the_catalogue_has_its_entry_in_order() {
         let ids: Vec<&str> = PUBLISHED.iter().map(|entry| entry.id).collect();
         assert_eq!(ids, catalog());
-        assert!(paper2017::PAPER_2017.iter().all(|row| ids.contains(&row.id)));
+        assert!(PAPER_2017.iter().all(|row| ids.contains(&row.id)));
+    }
+
+    #[test]
+    fn each_weight_set_with_a_published_accuracy_has_its_preprocessing() {
+        let ours =
+            PUBLISHED.iter().flat_map(|entry| entry.sets.iter().map(|set| (entry.id, set.0)));
+        let mut ours: Vec<(&str, &str)> = ours.collect();
+        let mut theirs: Vec<(&str, &str)> =
+            ACCURACIES.iter().map(|row| (row.network, row.file)).collect();
+        ours.sort_unstable();
+        theirs.sort_unstable();
+        assert_eq!(ours, theirs);
     }
 
     #[test]
