@@ -250,9 +250,12 @@ pub struct AccuracyArgs {
     /// bilinear or bicubic [default: the weight set's]
     #[arg(long)]
     pub interpolation: Option<String>,
-    /// Folder of journal and summary on the board, such as a run's; the same one resumes
+    /// Folder of journal and summary on the board; the same one resumes
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
+    /// Run that the result joins, so that its report draws accuracy
+    #[arg(long, value_name = "RUN")]
+    pub run: Option<String>,
     /// One JSON object
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 //! Owns everything a person touches. Knows neither I²C nor candle; talks to
 //! boards through `wattline-protocol` alone. `ARCHITECTURE.md` has the map.
 
+pub mod accuracy;
 pub mod analysis;
 pub mod args;
 pub mod board;

@@ -5,6 +5,7 @@
 //! Theory: `docs/method.md`.
 
 mod absence;
+pub mod accuracy;
 mod axis;
 mod baseline;
 mod cells;
@@ -79,6 +80,7 @@ pub fn analyse(
         absences: absence::absences(recording),
         traces: trace::traces(recording, corrections, &axis, (started, ended))?,
         clock: clock_offset(&recording.clock_exchanges),
+        accuracies: Vec::new(),
     })
 }
 

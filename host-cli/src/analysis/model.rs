@@ -322,6 +322,59 @@ pub struct Absence {
     pub reason: Option<GapReason>,
 }
 
+/// What `wattline accuracy` found, as it joined the run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MeasuredAccuracy {
+    /// Id of the network, or its graph file with digest.
+    pub network: String,
+    /// SHA-256 of the weights, in hex.
+    pub weights_sha256: String,
+    /// The arithmetic, as typed.
+    pub precision: String,
+    /// `cpu`, `cuda:N`.
+    pub device: String,
+    /// Classes that the network tells.
+    pub classes: u64,
+    /// SHA-256 over the images' names and classes, in hex.
+    pub images_sha256: String,
+    /// Images that were answered.
+    pub images: u64,
+    /// Images that could not be read.
+    pub corrupt: u64,
+    /// Top-1 share and the ends of its 95 % interval, in percent.
+    pub top1: [f64; 3],
+    /// The same for the best five.
+    pub top5: Option<[f64; 3]>,
+}
+
+/// The accuracy that stands for a cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Accuracy {
+    /// Top-1 and the ends of its interval, in percent; all equal where published.
+    pub top1: [f64; 3],
+    /// The same for the best five.
+    pub top5: Option<[f64; 3]>,
+    /// Who says so.
+    pub origin: AccuracyOrigin,
+}
+
+/// Where an accuracy comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccuracyOrigin {
+    /// Measured with the cell's own weights.
+    Measured {
+        /// Images that were answered.
+        images: u64,
+        /// Where they were.
+        device: String,
+    },
+    /// Published by others, for their weights.
+    Published {
+        /// Who.
+        source: String,
+    },
+}
+
 /// One bucket of a drawn trace.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TracePoint {
@@ -410,6 +463,8 @@ pub struct Analysis {
     pub traces: Vec<Trace>,
     /// Board's clock against the host's, where it was measured.
     pub clock: Option<ClockOffset>,
+    /// Accuracies that were measured apart and joined the run.
+    pub accuracies: Vec<MeasuredAccuracy>,
 }
 
 impl Analysis {

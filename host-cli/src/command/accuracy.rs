@@ -3,16 +3,21 @@
 //! The board's agent decodes, infers and counts. For `simulated` and `local`
 //! that is the agent's program of this machine; for `ssh://` it is the one on
 //! the board, with FILE and DIR on the board. Nothing is copied, and no power
-//! is measured: a campaign does that.
+//! is measured: a campaign does that. With `--run RUN` the result joins that
+//! run, and its report draws accuracy against operations, time and energy.
 
 use std::ffi::OsString;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 
-use super::{board, say};
+use serde_json::Value;
+
+use super::{board, line, say};
+use crate::accuracy;
 use crate::args::AccuracyArgs;
 use crate::board::BoardAddress;
 use crate::connect::agent_program;
 use crate::failure::{Exit, Failure};
+use crate::run_folder::RunFolder;
 
 pub(super) fn run(args: &AccuracyArgs) -> ExitCode {
     match ask(args) {
@@ -25,6 +30,8 @@ pub(super) fn run(args: &AccuracyArgs) -> ExitCode {
 }
 
 fn ask(args: &AccuracyArgs) -> Result<ExitCode, Failure> {
+    // Before the hours of an evaluation: whether there is a run to join.
+    let run = args.run.as_deref().map(RunFolder::find).transpose()?;
     let address = board(args.on.as_deref(), None)?;
     let words = words(args);
     let mut command = match &address {
@@ -52,9 +59,45 @@ fn ask(args: &AccuracyArgs) -> Result<ExitCode, Failure> {
             ));
         }
     };
-    let status = command.status().map_err(|error| failed(&error))?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Ok(ExitCode::from(code))
+    let Some(run) = run else {
+        let status = command.status().map_err(|error| failed(&error))?;
+        return Ok(code_of(status.code()));
+    };
+    // Progress and errors pass through; the one object on standard output is kept.
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| failed(&error))?;
+    if output.status.success() {
+        joined(args, &run, &output.stdout)?;
+    }
+    Ok(code_of(output.status.code()))
+}
+
+fn code_of(code: Option<i32>) -> ExitCode {
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+/// Puts the summary into the run and tells it.
+fn joined(args: &AccuracyArgs, run: &RunFolder, summary: &[u8]) -> Result<(), Failure> {
+    let file = accuracy::join(run.path(), summary).map_err(|error| {
+        let mend = "see to the disk, then the same command again: what was answered is kept";
+        Failure::of(Exit::Failed, "the accuracy does not join the run", &error, mend)
+    })?;
+    let text = String::from_utf8_lossy(summary);
+    if args.json {
+        line(text.trim_end())?;
+    } else {
+        let summary: Value = serde_json::from_str(&text).unwrap_or_default();
+        let number = |share: &str, end: &str| summary[share][end].as_f64().unwrap_or(f64::NAN);
+        let corrupt = summary["corrupt"].as_array().map_or(0, Vec::len);
+        line(&format!("{}: {} images, {corrupt} corrupt", args.network, summary["images"]))?;
+        for (name, share) in [("top-1", "top1"), ("top-5", "top5")] {
+            let [percent, low, high] =
+                ["percent", "low_percent", "high_percent"].map(|end| number(share, end));
+            line(&format!("{name} {percent:.2} % ({low:.2} to {high:.2})"))?;
+        }
+    }
+    say(&format!("joined the run: {}", file.display()));
+    say(&format!("draw it with: wattline report {}", run.path().display()));
+    Ok(())
 }
 
 fn failed(error: &dyn std::error::Error) -> Failure {
@@ -86,7 +129,7 @@ fn words(args: &AccuracyArgs) -> Vec<String> {
         // Joined, so that a value that begins with a hyphen stays a value.
         words.extend(value.map(|value| format!("{flag}={value}")));
     }
-    if args.json {
+    if args.json || args.run.is_some() {
         words.push("--json".to_owned());
     }
     words

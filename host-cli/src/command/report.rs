@@ -6,8 +6,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::{line, shunt_corrections};
-use crate::analysis::model::{Analysis, Uncertain, Verdict};
+use super::{line, say, shunt_corrections};
+use crate::accuracy::{self, AccuracyFileError};
+use crate::analysis::model::{Analysis, MeasuredAccuracy, Uncertain, Verdict};
 use crate::analysis::{self, AnalysisError, ShuntCorrection};
 use crate::args::ReportArgs;
 use crate::failure::{Exit, Failure};
@@ -42,10 +43,25 @@ pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
 
 /// Reads, analyses, writes.
 pub(super) fn make(folder: &RunFolder, corrections: &[ShuntCorrection]) -> Result<Made, Failure> {
-    let (_, analysis) = analysed(folder, corrections)?;
+    let (_, mut analysis) = analysed(folder, corrections)?;
+    analysis.accuracies = accuracies(folder)?;
     let page = report::write(&analysis, folder.path()).map_err(|error| report_failure(&error))?;
     let exit = if analysis.is_incomplete() { Exit::Incomplete } else { Exit::Done };
     Ok(Made { analysis, page, exit })
+}
+
+/// The accuracies that joined the run; one that cannot be read is told and left out.
+fn accuracies(folder: &RunFolder) -> Result<Vec<MeasuredAccuracy>, Failure> {
+    let failure = |what: String, error: &AccuracyFileError| {
+        let mend = "delete it, then: wattline accuracy … --run RUN";
+        Failure::of(Exit::Failed, what, error, mend)
+    };
+    let (read, unread) = accuracy::of_run(folder.path())
+        .map_err(|error| failure("the run's accuracies cannot be read".into(), &error))?;
+    for error in unread {
+        say(&failure("an accuracy is not drawn".into(), &error).to_string());
+    }
+    Ok(read)
 }
 
 /// The recording of a run, and what it says.

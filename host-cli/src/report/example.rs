@@ -147,6 +147,7 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
             bursts: 12,
             steps: 0,
         }),
+        accuracies: Vec::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::figure::{Figure, Figures, Group};
 use super::text::{span, utc};
-use super::{method, style, table, verdict};
+use super::{accuracy, method, style, table, verdict};
 use crate::analysis::model::Analysis;
 
 /// The whole page.
@@ -96,6 +96,7 @@ fn cells(analysis: &Analysis) -> Markup {
                 "multiply-accumulates of convolutions and linear layers; G-Ops follow the 2016 "
                 "paper: two for each MAC, and biases, activations, pooling and additions." }
             (table::cells(analysis))
+            (accuracy::table(analysis))
             (table::failed(analysis))
             (table::windows(analysis))
         }

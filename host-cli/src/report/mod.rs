@@ -4,6 +4,7 @@
 //! in the analysis is not in the report. The same analysis gives the same
 //! bytes: no time of day, no random names.
 
+mod accuracy;
 mod figure;
 mod html;
 mod method;

@@ -5,7 +5,7 @@ use wattline_protocol::record::FailureCause;
 
 use super::figure::Figures;
 use super::{example, render, write};
-use crate::analysis::model::{Analysis, Uncertain};
+use crate::analysis::model::{Analysis, MeasuredAccuracy, Uncertain};
 
 /// Names that a hostile board could give a rail.
 const HOSTILE: &str = "<script>alert('&')</script>\"\u{7}";
@@ -74,8 +74,10 @@ fn ids_are_unique_and_links_within_the_page_lead_somewhere() {
 
 #[test]
 fn every_figure_names_a_unit_on_both_axes() {
-    const UNITS: [&str; 10] =
-        ["(ms)", "(W)", "(mJ)", "(MB)", "(s)", "(min)", "(h)", "(images)", " images)", "(G-Ops,"];
+    const UNITS: [&str; 11] = [
+        "(%)", "(ms)", "(W)", "(mJ)", "(MB)", "(s)", "(min)", "(h)", "(images)", " images)",
+        "(G-Ops,",
+    ];
     for analysis in examples() {
         for figure in Figures::of(&analysis).all() {
             let labels: Vec<&str> = figure
@@ -203,6 +205,58 @@ fn cells_of_other_conditions_are_drawn_apart() {
     assert_eq!(stems.len(), count);
 }
 
+fn measured(network: &str, images: &str) -> MeasuredAccuracy {
+    MeasuredAccuracy {
+        network: network.into(),
+        weights_sha256: "ab".repeat(32),
+        precision: "f32".into(),
+        device: "cpu".into(),
+        classes: 1000,
+        images_sha256: images.into(),
+        images: 1_000,
+        corrupt: 2,
+        top1: [61.5, 58.4, 64.5],
+        top5: Some([84.0, 81.6, 86.1]),
+    }
+}
+
+#[test]
+fn a_measured_accuracy_is_filled_and_a_published_one_hollow_and_named_so() {
+    let mut analysis = example::build(&["alexnet", "resnet18"], &[1, 16], Mode::Full);
+    analysis.accuracies = vec![measured("resnet18", "aa")];
+    let figures = Figures::of(&analysis);
+    let figure = figures.all().find(|figure| figure.stem == "accuracy_operations").unwrap();
+    let csv: Vec<&str> = figure.csv.lines().collect();
+    assert!(csv[1].starts_with("alexnet,") && csv[1].contains(",56.522,,,79.066,published,"));
+    assert!(csv[1].contains("torchvision IMAGENET1K_V1 (alexnet-owt-7be5be79)"));
+    assert!(csv[2].contains(",61.5,58.4,64.5,84,measured,1000 images on cpu,69.57,3.63,"));
+    let tips: Vec<&str> =
+        figure.file.split("<title>").filter_map(|rest| rest.split("</title>").next()).collect();
+    assert!(tips.iter().any(
+        |tip| tip.contains("alexnet · top-1 56.52 %") && tip.contains("published: torchvision")
+    ));
+    assert!(tips.iter().any(|tip| tip.contains("measured over 1000 images")));
+    // One hollow mark for what is published, one in the key.
+    assert_eq!(figure.file.matches(" hollow\"").count(), 2, "{}", figure.file);
+    for stem in ["accuracy_time_batch_1", "accuracy_time_batch_16", "accuracy_energy_batch_16"] {
+        assert!(figures.all().any(|figure| figure.stem == stem), "{stem}");
+    }
+    assert!(render(&analysis).contains("Wilson's 95 % interval"));
+}
+
+#[test]
+fn accuracies_over_two_sets_of_images_are_never_in_one_figure() {
+    let mut analysis = example::build(&["alexnet", "resnet18"], &[1], Mode::Full);
+    analysis.accuracies = vec![measured("resnet18", "aa"), measured("resnet18", "bb")];
+    let figures = Figures::of(&analysis);
+    let stems: Vec<&str> = figures
+        .all()
+        .map(|figure| figure.stem.as_str())
+        .filter(|stem| stem.starts_with("accuracy_operations"))
+        .collect();
+    assert_eq!(stems, ["accuracy_operations_images_1", "accuracy_operations_images_2"]);
+}
+
 #[test]
 fn the_same_analysis_gives_the_same_bytes() {
     assert_eq!(render(&example::night()), render(&example::night()));
@@ -220,7 +274,7 @@ fn the_page_and_a_table_beside_each_figure_are_written() {
         .collect();
     names.sort();
     let svg = names.iter().filter(|name| name.ends_with(".svg")).count();
-    assert_eq!((svg * 2, svg), (names.len(), 7), "{names:?}");
+    assert_eq!((svg * 2, svg), (names.len(), 12), "{names:?}");
     write(&analysis, dir.path()).unwrap();
 }
 

@@ -2,8 +2,9 @@
 //!
 //! Owns which figures a run gets, and puts frame, title and legend around
 //! each drawing. Computes no measured figure: scales and buckets only.
-//! What is drawn follows arXiv 1605.07678, figures 3 to 7, and adds energy.
+//! What is drawn follows arXiv 1605.07678, figures 2 to 7 and 9, and adds energy.
 
+mod accuracy;
 mod axis;
 mod csv;
 mod facet;
@@ -151,7 +152,8 @@ fn group(analysis: &Analysis, facet: &Facet<'_>, looks: &Looks) -> Group {
             sweep::figure(analysis, facet, looks, measure)
         });
     }
-    operations::figures(analysis, facet, looks).into_iter().for_each(take);
+    operations::figures(analysis, facet, looks).into_iter().for_each(&mut take);
+    accuracy::figures(analysis, facet, looks).into_iter().for_each(take);
     let named = |name: &str| (legend::inline(looks.get(name)), legend::short(name, 40));
     let legend = facet.networks().into_iter().map(named).collect();
     Group { heading: facet.label.clone(), legend, figures, absent }

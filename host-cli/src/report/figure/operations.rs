@@ -39,7 +39,8 @@ pub(super) fn figures(
         .collect()
 }
 
-fn batches(drawn: &[&CellResult]) -> Vec<u32> {
+/// The smallest batch, and 16 or the largest.
+pub(super) fn batches(drawn: &[&CellResult]) -> Vec<u32> {
     let all = || drawn.iter().map(|cell| cell.cell.batch);
     let first = all().min();
     let second = all().find(|batch| *batch == PAPER_BATCH).or_else(|| all().max());
@@ -101,6 +102,7 @@ fn series(cell: &CellResult, looks: &Looks) -> Option<Series> {
         x: time.value,
         y: operations,
         expanded: time.expanded,
+        range: None,
         invalid: sweep::is_invalid(cell),
         tip,
     };
@@ -126,6 +128,7 @@ fn table(analysis: &Analysis, cells: &[&CellResult]) -> String {
     csv.finish()
 }
 
-fn giga(count: u64) -> f64 {
+/// In 10⁹.
+pub(super) fn giga(count: u64) -> f64 {
     count as f64 / 1e9
 }

@@ -40,6 +40,8 @@ pub(super) struct Mark {
     pub(super) y: f64,
     /// Half-width of its interval along the measured axis, k = 2; 0 for none.
     pub(super) expanded: f64,
+    /// Ends of an upright interval beside it, which need not be symmetric.
+    pub(super) range: Option<[f64; 2]>,
     /// True where the cell is invalid: drawn pale, and not joined.
     pub(super) invalid: bool,
     /// What a pointer shows.
@@ -66,6 +68,8 @@ pub(super) enum Pen {
     Dashed,
     /// Filled marks alone, intervals level.
     Scattered,
+    /// Hollow marks alone, intervals level.
+    Hollow,
 }
 
 /// A plot ready to be drawn.
@@ -146,7 +150,7 @@ impl Panel {
         let class = match series.pen {
             Pen::Solid => format!("{} line", series.look.class()),
             Pen::Dashed => format!("{} line net", series.look.class()),
-            Pen::Scattered => return,
+            Pen::Scattered | Pen::Hollow => return,
         };
         let joined = series.marks.iter().filter(|mark| !mark.invalid);
         let places: Vec<Point> =
@@ -164,7 +168,16 @@ impl Panel {
             if let Some(ends) = self.interval(plot, series.pen, mark) {
                 draw_interval(svg, &format!("{hue} err{pale}"), ends);
             }
-            let hollow = if series.pen == Pen::Dashed { " hollow" } else { "" };
+            if let Some([low, high]) = mark.range
+                && let (Some(from), Some(to)) =
+                    (self.place(plot, mark.x, low), self.place(plot, mark.x, high))
+            {
+                draw_interval(svg, &format!("{hue} err{pale}"), [from, to]);
+            }
+            let hollow = match series.pen {
+                Pen::Dashed | Pen::Hollow => " hollow",
+                Pen::Solid | Pen::Scattered => "",
+            };
             svg.marker(series.look.marker, &format!("{hue}{hollow}{pale}"), at, &mark.tip);
         }
     }
@@ -177,7 +190,7 @@ impl Panel {
         // Below the smallest value that a logarithmic axis shows, its start.
         let below = |value: f64| if value > mark.expanded { value - mark.expanded } else { 1e-300 };
         match pen {
-            Pen::Scattered => Some([
+            Pen::Scattered | Pen::Hollow => Some([
                 self.place(plot, below(mark.x), mark.y)?,
                 self.place(plot, mark.x + mark.expanded, mark.y)?,
             ]),

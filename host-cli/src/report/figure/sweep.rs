@@ -151,6 +151,7 @@ fn series(facet: &Facet<'_>, looks: &Looks, measure: Measure) -> Vec<Series> {
                     x: f64::from(cell.cell.batch),
                     y: number.value,
                     expanded: number.expanded,
+                    range: None,
                     invalid: is_invalid(cell),
                     tip: tip(cell, number, what),
                 })
