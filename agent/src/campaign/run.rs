@@ -161,6 +161,7 @@ impl Loop {
                 self.happen(Event::Inferences(spans.spans));
             }
             Heard::Said(FromRunner::Layers(spans)) => self.recorder.record(spans),
+            Heard::Said(FromRunner::GpuSpans(spans)) => self.recorder.record(spans),
             Heard::Said(FromRunner::Ended { peak_memory_bytes }) => {
                 self.peak_memory_bytes = peak_memory_bytes;
             }

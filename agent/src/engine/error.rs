@@ -65,9 +65,9 @@ pub enum EngineError {
         source: candle_core::Error,
     },
     /// The input or output could not be converted or moved.
-    #[error("{what}: cannot be converted or moved")]
+    #[error("{what}: cannot be converted, moved or read")]
     Transfer {
-        /// Input or output.
+        /// Input, output or the GPU's events.
         what: &'static str,
         /// candle's word.
         source: candle_core::Error,

@@ -6,6 +6,8 @@
 
 use candle_core::{DType, Device, Tensor};
 
+use wattline_protocol::units::Nanos;
+
 use crate::network::{Graph, Weights};
 
 use super::error::EngineError;
@@ -13,6 +15,7 @@ use super::own::OwnNetwork;
 use super::plain::Place;
 use super::plain_network::PlainNetwork;
 use super::plan::{Plan, PlanOptions, Step};
+use super::stopwatch::Stopwatch;
 use super::target::{self, Precision, Processor};
 
 /// Images of one batch: 64 times the largest of the paper, and small enough
@@ -79,6 +82,7 @@ pub struct CandleExecutor {
     input_dims: Vec<usize>,
     device: Device,
     element: DType,
+    stopwatch: Stopwatch,
 }
 
 /// Whose kernels compute.
@@ -117,7 +121,9 @@ impl CandleExecutor {
         } else {
             Network::Plain(PlainNetwork::new(plan, Place { device: &device, element })?)
         };
-        Ok(CandleExecutor { layers, network, input_dims, device, element })
+        let stopwatch = Stopwatch::of(&device)
+            .map_err(|source| EngineError::Transfer { what: "events", source })?;
+        Ok(CandleExecutor { layers, network, input_dims, device, element, stopwatch })
     }
 
     /// The layers in the order of execution.
@@ -153,6 +159,8 @@ impl CandleExecutor {
             Network::Plain(network) => network.accept(image),
             Network::Own(network) => network.accept(&image).map_err(moved)?,
         }
+        let timed = |source| EngineError::Transfer { what: "events", source };
+        self.stopwatch.start().map_err(timed)?;
         for (index, layer) in self.layers.iter().enumerate() {
             let failed = |source| EngineError::Layer { layer: layer.name.clone(), source };
             match &mut self.network {
@@ -164,11 +172,24 @@ impl CandleExecutor {
                 layer_done(index);
             }
         }
+        self.stopwatch.stop().map_err(timed)?;
         let answer = match &mut self.network {
             Network::Plain(network) => network.answer(),
             Network::Own(network) => network.answer(),
         };
         answer.map_err(|source| EngineError::Transfer { what: "output", source })
+    }
+}
+
+impl CandleExecutor {
+    /// How long the GPU worked on the last inference, by its own clock; `None`
+    /// on a CPU. Waits for nothing after [`CandleExecutor::run`].
+    ///
+    /// # Errors
+    /// [`EngineError::Transfer`] where the events cannot be read.
+    pub fn gpu_length(&self) -> Result<Option<Nanos>, EngineError> {
+        let read = self.stopwatch.elapsed();
+        read.map_err(|source| EngineError::Transfer { what: "events", source })
     }
 }
 

@@ -12,6 +12,7 @@ mod plain_network;
 mod plan;
 mod planner;
 mod pool;
+mod stopwatch;
 mod target;
 
 pub use error::EngineError;

@@ -114,7 +114,7 @@ impl Desk {
 
 fn lane_of(record: &Record) -> u8 {
     match record {
-        Record::InferenceSpans(_) | Record::LayerSpans(_) => LANE_SPANS,
+        Record::InferenceSpans(_) | Record::LayerSpans(_) | Record::GpuSpans(_) => LANE_SPANS,
         _ => LANE_CONTROL,
     }
 }

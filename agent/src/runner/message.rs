@@ -7,7 +7,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use wattline_protocol::frame::{self, Codec, FrameError, FrameReader, Header, Identity};
-use wattline_protocol::record::{Cell, FailureCause, InferenceSpans, LayerSpans, TrialLoaded};
+use wattline_protocol::record::{
+    Cell, FailureCause, GpuSpans, InferenceSpans, LayerSpans, TrialLoaded,
+};
 
 const JOB: u8 = 0xC0;
 const GO: u8 = 0xC1;
@@ -18,6 +20,7 @@ const LAYERS: u8 = 0xCA;
 const ENDED: u8 = 0xCB;
 const FAILED: u8 = 0xCC;
 const STARTED: u8 = 0xCD;
+const GPU_SPANS: u8 = 0xCE;
 
 /// What a runner is to do: one trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub enum FromRunner {
     Inferences(InferenceSpans),
     /// Layers of one inference.
     Layers(LayerSpans),
+    /// GPU time of inferences, in order.
+    GpuSpans(GpuSpans),
     /// The last message of a runner that ends well.
     Ended {
         /// Peak resident memory, in bytes.
@@ -118,6 +123,7 @@ impl FromRunner {
             Self::Loaded(loaded) => bytes_of(LOADED, loaded),
             Self::Inferences(spans) => bytes_of(INFERENCES, spans),
             Self::Layers(spans) => bytes_of(LAYERS, spans),
+            Self::GpuSpans(spans) => bytes_of(GPU_SPANS, spans),
             Self::Ended { peak_memory_bytes } => bytes_of(ENDED, peak_memory_bytes),
             Self::Failed(cause) => bytes_of(FAILED, cause),
             Self::Started { pid } => bytes_of(STARTED, pid),
@@ -135,6 +141,7 @@ impl FromRunner {
             LOADED => value_of(kind, payload).map(Self::Loaded),
             INFERENCES => value_of(kind, payload).map(Self::Inferences),
             LAYERS => value_of(kind, payload).map(Self::Layers),
+            GPU_SPANS => value_of(kind, payload).map(Self::GpuSpans),
             ENDED => {
                 value_of(kind, payload).map(|peak_memory_bytes| Self::Ended { peak_memory_bytes })
             }

@@ -7,6 +7,7 @@
 
 pub mod doorstep;
 pub mod gpu;
+mod gpu_time;
 pub mod message;
 pub mod process;
 pub mod work;

@@ -220,6 +220,7 @@ fn listen(
                 FromRunner::Loaded(_)
                 | FromRunner::Inferences(_)
                 | FromRunner::Layers(_)
+                | FromRunner::GpuSpans(_)
                 | FromRunner::Started { .. } => {}
             }
             hear(Heard::Said(message));

@@ -17,10 +17,12 @@ use tracing::error;
 use wattline_protocol::campaign_spec::{Precision as AskedPrecision, parse_cores};
 use wattline_protocol::frame::FrameReader;
 use wattline_protocol::record::{
-    Cell, FailureCause, InferenceSpan, InferenceSpans, LayerDescription, LayerSpans, TrialLoaded,
+    Cell, FailureCause, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans, LayerDescription,
+    LayerSpans, TrialLoaded,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::gpu_time::{Bracket, placed};
 use super::message::{FromRunner, Job, ToRunner};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{CandleExecutor, EngineError, Options, Precision, Processor, Spans};
@@ -104,6 +106,7 @@ struct Trial {
     layer_spans: u32,
     done: u32,
     layer_times: Vec<BoardTime>,
+    gpu: Vec<GpuSpan>,
 }
 
 impl Trial {
@@ -145,7 +148,8 @@ impl Trial {
         })));
         let layer_times = Vec::with_capacity(executor.layers().len());
         let (number, layer_spans) = (job.trial, job.layer_spans);
-        Ok(Self { number, executor, input, layer_spans, done: 0, layer_times })
+        let gpu = Vec::new();
+        Ok(Self { number, executor, input, layer_spans, done: 0, layer_times, gpu })
     }
 
     fn infer_until_told<W: Write>(
@@ -183,7 +187,12 @@ impl Trial {
         let spans = if layered { Spans::Each(&mut stamp) } else { Spans::Off };
         let start = SystemClock.now();
         let output = self.executor.run(&self.input, spans).map_err(|source| said(&source))?;
-        let length = SystemClock.now() - start;
+        let end = SystemClock.now();
+        let length = end - start;
+        // A span that contradicts the board's clock is left out, not bent.
+        let gpu = self.executor.gpu_length().map_err(|source| said(&source))?;
+        let bracket = Bracket { before: start, after: end };
+        self.gpu.extend(gpu.and_then(|length| placed(self.done, bracket, length)));
         if layered {
             speech.say(&FromRunner::Layers(self.layer_record(start)));
         }
@@ -202,7 +211,7 @@ impl Trial {
         LayerSpans { trial: self.number, inference: self.done, start, lengths_ns }
     }
 
-    fn send<W: Write>(&self, spans: &mut Vec<InferenceSpan>, speech: &mut Speech<'_, W>) {
+    fn send<W: Write>(&mut self, spans: &mut Vec<InferenceSpan>, speech: &mut Speech<'_, W>) {
         if spans.is_empty() {
             return;
         }
@@ -214,6 +223,10 @@ impl Trial {
             spans: std::mem::take(spans),
         }));
         spans.reserve(SPANS_MAX);
+        if !self.gpu.is_empty() {
+            let (trial, spans) = (self.number, std::mem::take(&mut self.gpu));
+            speech.say(&FromRunner::GpuSpans(GpuSpans { trial, spans }));
+        }
     }
 }
 

@@ -22,9 +22,9 @@ use wattline_protocol::block::{BlockCodec, BlockError};
 use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
-    BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, InferenceSpans, LayerSpans, Notice,
-    PhaseMark, Plan, Record, RecordError, RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost,
-    TrialEnd, TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
+    BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, GpuSpans, InferenceSpans, LayerSpans,
+    Notice, PhaseMark, Plan, Record, RecordError, RunEnd, RunStart, SamplerReport, StreamEnd,
+    SweepsLost, TrialEnd, TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -131,6 +131,8 @@ pub struct Recording {
     pub trial_ends: Records<TrialEnd>,
     /// Inferences.
     pub spans: Records<InferenceSpans>,
+    /// GPU time of inferences.
+    pub gpu_spans: Records<GpuSpans>,
     /// Layers of inferences.
     pub layer_spans: Records<LayerSpans>,
     /// Clocks of the board.
@@ -305,6 +307,7 @@ impl RecordingBuilder {
             Record::TrialEnd(record) => put(&mut to.trial_ends, epoch, record),
             Record::InferenceSpans(record) => put(&mut to.spans, epoch, record),
             Record::LayerSpans(record) => put(&mut to.layer_spans, epoch, record),
+            Record::GpuSpans(record) => put(&mut to.gpu_spans, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),
             Record::BoardState(record) => put(&mut to.states, epoch, record),
             Record::Gap(record) => put(&mut to.gaps, epoch, record),

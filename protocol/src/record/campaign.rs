@@ -329,6 +329,28 @@ pub struct InferenceSpans {
     pub spans: Vec<InferenceSpan>,
 }
 
+/// What a GPU did for one inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSpan {
+    /// Number of the inference within the trial, warm-up included.
+    pub inference: u32,
+    /// When it began, on the board's clock.
+    pub start: BoardTime,
+    /// How long it took on the GPU's own clock, in ns.
+    pub length_ns: u64,
+    /// How far off `start` can be, in ns.
+    pub bound_ns: u32,
+}
+
+/// GPU time of inferences in order, by events.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GpuSpans {
+    /// The trial.
+    pub trial: u32,
+    /// The spans; an inference may be absent.
+    pub spans: Vec<GpuSpan>,
+}
+
 /// Lengths of the layers of one inference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LayerSpans {

@@ -22,9 +22,9 @@ pub use board::{
     RunOutcome, RunStart, Scheduling, Simulation, StreamEnd, Temperature,
 };
 pub use campaign::{
-    BaselinePlace, Cell, FailureCause, InferenceSpan, InferenceSpans, LayerDescription, LayerSpans,
-    PhaseMark, PhaseName, Plan, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, WarmUp,
-    WindowAbandon, WindowClose, WindowKind, WindowOpen,
+    BaselinePlace, Cell, FailureCause, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans,
+    LayerDescription, LayerSpans, PhaseMark, PhaseName, Plan, Trial, TrialEnd, TrialLoaded,
+    TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
 pub use power::{
     ChannelTiming, ChipDescription, ChipKind, ErrorLimits, Gap, GapReason, LatenessHistogram,
@@ -172,6 +172,8 @@ records! {
     18 NOTICE Notice,
     /// The run is over; nothing of it follows.
     19 RUN_END RunEnd,
+    /// Work of a GPU, placed on the board's clock.
+    20 GPU_SPANS GpuSpans,
 }
 
 fn to_bytes<T: Serialize>(kind: u8, record: &T) -> Result<Vec<u8>, RecordError> {
