@@ -232,6 +232,36 @@ pub enum GpuPart {
     Ordinal,
 }
 
+impl GpuPart {
+    /// What is missing, in words.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Runner => "wattline-runner-cuda is not beside wattline-agent".into(),
+            Self::Driver => "no NVIDIA driver is loaded (libcuda.so.1 is missing)".into(),
+            Self::Library(name) => format!("the library {name} is missing"),
+            Self::Ordinal => "the runner starts, but opens no such GPU".into(),
+        }
+    }
+
+    /// How to get it.
+    #[must_use]
+    pub const fn mend(&self) -> &'static str {
+        match self {
+            Self::Runner => {
+                "build it with deploy/build-cuda-runner.sh (docs/gpu.md) and install it beside \
+                 the agent"
+            }
+            Self::Driver => "install NVIDIA's driver; on a Jetson it comes with L4T",
+            Self::Library(_) => {
+                "install CUDA's run-time libraries of the version the runner was built for \
+                 (docs/gpu.md)"
+            }
+            Self::Ordinal => "name one that `nvidia-smi` lists, such as cuda:0",
+        }
+    }
+}
+
 /// Answer to [`Command::Describe`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BoardReply {

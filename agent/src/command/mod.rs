@@ -5,6 +5,7 @@
 
 mod accuracy;
 mod doctor;
+mod hand_over;
 mod hello;
 mod infer;
 mod networks;
@@ -17,7 +18,6 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 
 use crate::args::{AgentCommand, Cli};
-use crate::runner::process::RunnerPrograms;
 use crate::runner::{doorstep, work};
 
 /// How a sub-command fails: status, what, why, and the mend.
@@ -70,8 +70,13 @@ impl fmt::Display for Failure {
 /// Performs what was typed.
 #[must_use]
 pub fn perform(cli: Cli) -> ExitCode {
-    if let Some(status) = hand_over(&cli.command) {
-        return status;
+    match hand_over::hand_over(&cli.command) {
+        Ok(None) => {}
+        Ok(Some(status)) => return status,
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "{failure}");
+            return ExitCode::from(failure.status);
+        }
     }
     let result = match cli.command {
         AgentCommand::Serve(args) => serve::run(&args),
@@ -93,28 +98,6 @@ pub fn perform(cli: Cli) -> ExitCode {
             ExitCode::from(failure.status)
         }
     }
-}
-
-/// Has `wattline-runner-cuda` do what needs a GPU: this program links no CUDA
-/// unless it is built with it. `None` where it is for this program.
-fn hand_over(command: &AgentCommand) -> Option<ExitCode> {
-    let (device, precision) = match command {
-        AgentCommand::Infer(args) => (&args.device, &args.precision),
-        AgentCommand::Accuracy(args) => (&args.device, &args.precision),
-        _ => return None,
-    };
-    if cfg!(feature = "cuda") || !device.starts_with("cuda") {
-        return None;
-    }
-    let program = RunnerPrograms::beside_this().ok()?.cuda?;
-    let tf32 = if precision == "tf32" { "1" } else { "0" };
-    let status = std::process::Command::new(program)
-        .args(std::env::args_os().skip(1))
-        .env("NVIDIA_TF32_OVERRIDE", tf32)
-        .status()
-        .ok()?;
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
-    Some(ExitCode::from(code))
 }
 
 /// Prints one line; a reader that has gone away is success.

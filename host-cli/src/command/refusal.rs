@@ -1,6 +1,6 @@
 //! What an agent's refusal means to a user: exit code, words and mend.
 
-use wattline_protocol::command::{GpuPart, Refusal};
+use wattline_protocol::command::Refusal;
 use wattline_protocol::record::RunId;
 
 use crate::board::BoardAddress;
@@ -128,7 +128,7 @@ fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {
             };
         }
         Refusal::NoGpu { device, missing } => {
-            let (because, mend) = gpu(missing);
+            let (because, mend) = (missing.describe(), missing.mend());
             return Failure {
                 exit: Exit::Usage,
                 what: format!("board {address} cannot run on `{device}`"),
@@ -142,28 +142,6 @@ fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {
         ),
     };
     Failure::new(Exit::Usage, what, mend)
-}
-
-/// What is missing for a GPU, and how to get it.
-fn gpu(missing: &GpuPart) -> (String, &'static str) {
-    match missing {
-        GpuPart::Runner => (
-            "wattline-runner-cuda is not beside wattline-agent there".into(),
-            "build it with deploy/build-cuda-runner.sh (docs/gpu.md) and install it beside the agent",
-        ),
-        GpuPart::Driver => (
-            "no NVIDIA driver is loaded there (libcuda.so.1 is missing)".into(),
-            "install NVIDIA's driver; on a Jetson it comes with L4T",
-        ),
-        GpuPart::Library(name) => (
-            format!("the library {name} is missing there"),
-            "install CUDA's run-time libraries of the version the runner was built for (docs/gpu.md)",
-        ),
-        GpuPart::Ordinal => (
-            "the runner starts, but opens no such GPU".into(),
-            "name one that `nvidia-smi` lists, such as cuda:0",
-        ),
-    }
 }
 
 #[expect(clippy::cast_precision_loss, reason = "for a text with one decimal")]
