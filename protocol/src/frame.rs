@@ -25,6 +25,8 @@
 
 use thiserror::Error;
 
+use crate::planted;
+
 /// First two bytes of a frame.
 pub const MAGIC: [u8; 2] = *b"WL";
 /// Version of the header.
@@ -204,7 +206,7 @@ pub fn decode(bytes: &[u8]) -> Result<Frame<'_>, FrameError> {
     let (body, crc) = whole.split_at_checked(need - CRC_BYTES).ok_or(incomplete)?;
     let found = u32::from_le_bytes(crc.try_into().map_err(|_| incomplete)?);
     let computed = crc32c::crc32c(body);
-    if found != computed {
+    if found != computed && !planted!("a frame's checksum is not checked") {
         return Err(FrameError::Checksum { found, computed });
     }
     let payload = body.get(HEADER_BYTES..).ok_or(incomplete)?;

@@ -14,6 +14,7 @@ pub mod command;
 pub mod digest;
 pub mod frame;
 pub mod paper2017;
+pub mod planted;
 pub mod published;
 pub mod record;
 pub mod session;

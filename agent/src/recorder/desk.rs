@@ -6,6 +6,7 @@
 
 use tracing::error;
 use wattline_protocol::frame::{self, Codec, Header, Identity};
+use wattline_protocol::planted;
 use wattline_protocol::record::{Record, RunEnd, RunOutcome, StreamEnd};
 use wattline_protocol::units::{BoardTime, Nanos};
 
@@ -64,7 +65,7 @@ impl Desk {
             return;
         }
         if let Some(next) = self.next.get_mut(slot) {
-            *next += 1;
+            *next += u64::from(!planted!("a number is given twice") || *next % 16 != 7);
         }
         give(bytes);
     }

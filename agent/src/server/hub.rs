@@ -458,7 +458,7 @@ impl Hub {
             };
             let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
             let (outlet, _listening, writer) = Outlet::start(log, tee);
-            let first = cut::epoch_ends(&recovered).into_iter().map(Record::from).collect();
+            let first = cut::epoch_ends(&recovered, epoch).into_iter().map(Record::from).collect();
             let run_ordinal = self.run_ordinal;
             self.run_ordinal += 1;
             let start = RecorderStart { epoch, run_ordinal, lanes: Vec::new(), outlet, first };

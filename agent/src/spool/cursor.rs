@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 
 use wattline_protocol::frame::{Header, Identity};
+use wattline_protocol::planted;
 use wattline_protocol::record::{Gap, GapReason, RunId, StreamEnd};
 
 use super::SpoolError;
@@ -77,7 +78,8 @@ pub enum Item {
         /// Bytes passed over.
         bytes: u64,
     },
-    /// Sequence numbers that damage took.
+    /// Sequence numbers that never come: damage took them, or the policy
+    /// dropped them and says so in a gap record that may lie far behind.
     Hole(Gap),
 }
 
@@ -95,8 +97,8 @@ pub struct LogCursor {
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     next: u64,
-    /// Damaged parts passed when it was last read: a step in the numbers is a
-    /// hole only where damage lies between.
+    /// Damaged parts passed when it was last read: a step in the numbers is
+    /// theirs where one lies between, else the drop policy's.
     damages: u64,
 }
 
@@ -130,7 +132,7 @@ impl LogCursor {
             let offset = self.place.window.offset();
             match self.log.after(self.place.index, offset, self.place.memory) {
                 Found::Removed => return Err(self.removed()),
-                Found::End => return Ok(None),
+                Found::End { durable } => return Ok(self.hole_at_end(&durable).map(Item::Hole)),
                 Found::Memory { place, frame } => {
                     self.place.memory = place + 1;
                     if let Some(item) = self.take(frame) {
@@ -171,10 +173,32 @@ impl LogCursor {
             if seen.next < end.next {
                 let from = seen.next;
                 *seen = Seen { next: end.next, damages: self.damages };
-                return Some(hole(end.epoch, end.stream, from, end.next));
+                return Some(Gap {
+                    epoch: end.epoch,
+                    stream: end.stream,
+                    from,
+                    to: end.next,
+                    reason: GapReason::DamagedFrame,
+                });
             }
         }
         None
+    }
+
+    /// All is read, and less of a stream was there than was durable: no frame
+    /// behind the damage is left to show it.
+    fn hole_at_end(&mut self, durable: &Ends) -> Option<Gap> {
+        let mut hole = None;
+        durable.all(|(epoch, stream), next| {
+            let seen = self.seen.entry((epoch, stream)).or_default();
+            if seen.next < next {
+                let (from, to) = (seen.next, next);
+                *seen = Seen { next, damages: self.damages };
+                hole = Some(Gap { epoch, stream, from, to, reason: GapReason::DamagedFrame });
+            }
+            hole.is_none()
+        });
+        hole
     }
 
     /// Reads on in the segment that was entered.
@@ -186,7 +210,7 @@ impl LogCursor {
         if !self.place.head.is_empty() {
             return Ok(None);
         }
-        if limit.is_some_and(|limit| self.has_seen(limit)) {
+        if limit.is_some_and(|limit| planted!("a segment is passed over") || self.has_seen(limit)) {
             // What is left of it, whole or torn, the next segment holds again.
             self.place.window = Window::at(segment.end);
             return Ok(None);
@@ -244,9 +268,19 @@ impl LogCursor {
             return None;
         }
         let before = std::mem::replace(seen, Seen { next, damages: self.damages });
-        if sequence > before.next && before.damages < self.damages {
+        if sequence > before.next && !planted!("a hole between frames is swallowed") {
+            // A stream is in order in the log: what is stepped over never comes.
+            // The gap record that says why may lie far behind.
+            let damaged = before.damages < self.damages;
+            let reason = if damaged { GapReason::DamagedFrame } else { GapReason::DroppedByPolicy };
             self.place.held = Some(frame);
-            return Some(Item::Hole(hole(epoch, stream, before.next, sequence)));
+            return Some(Item::Hole(Gap {
+                epoch,
+                stream,
+                from: before.next,
+                to: sequence,
+                reason,
+            }));
         }
         Some(Item::Frame(frame))
     }
@@ -255,8 +289,4 @@ impl LogCursor {
 /// True for a frame that a later segment holds again.
 fn is_behind(limit: &Ends, header: &Header) -> bool {
     header.identity.sequence >= limit.next(header.identity)
-}
-
-fn hole(epoch: u32, stream: u32, from: u64, to: u64) -> Gap {
-    Gap { epoch, stream, from, to, reason: GapReason::DamagedFrame }
 }

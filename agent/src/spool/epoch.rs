@@ -16,6 +16,8 @@
 //! Little-endian. A start writes the slot that does not hold the newest epoch:
 //! a cut in the middle leaves the other one whole.
 
+use wattline_protocol::planted;
+
 use super::SpoolError;
 use super::storage::{Operation, Storage, StorageError};
 
@@ -70,21 +72,43 @@ pub(super) fn raise(
 ) -> Result<RaisedEpoch, SpoolError> {
     let slots = SLOT_NAMES.map(|name| read(storage, name));
     let epochs = [0, 1].map(|slot| slots.get(slot).and_then(Slot::epoch));
-    let damaged = slots.contains(&Slot::Damaged);
+    // The first start writes two: one that is gone was removed to be written
+    // anew, perhaps because it was damaged.
+    let gone = slots.contains(&Slot::Absent) && epochs.iter().flatten().count() > 0;
+    let damaged = gone || slots.contains(&Slot::Damaged);
     let of_slots = epochs.iter().flatten().max().copied();
     let (last, step, origin) = match (of_slots, newest) {
         (Some(slot), _) => {
-            let origin = if damaged { EpochOrigin::OneSlot } else { EpochOrigin::Slots };
-            (slot.max(newest.unwrap_or(0)), 1, origin)
+            let last = slot.max(newest.unwrap_or(0));
+            // The damaged slot may have held the epoch after that of the whole one.
+            if damaged && !planted!("a damaged slot is taken for an old one") {
+                (last, 2, EpochOrigin::OneSlot)
+            } else {
+                (last, 1, EpochOrigin::Slots)
+            }
         }
         (None, None) if !damaged => (0, 1, EpochOrigin::First),
         (None, newest) => (newest.unwrap_or(0), LOST_SLOTS_STEP, EpochOrigin::Segments),
     };
+    let step = if planted!("the epoch is not raised") { 0 } else { step };
     let epoch = last.checked_add(step).ok_or(SpoolError::NoEpochLeft { epoch: last })?;
     // The slot to write is the one that does not hold the newest epoch.
+    // A damaged one is the only sign of an epoch that was: an absent one first.
     let [first, second] = epochs;
-    let target = if first > second { SLOT_NAMES[1] } else { SLOT_NAMES[0] };
+    let only_damaged = slots == [Slot::Damaged, Slot::Absent];
+    let target = if only_damaged || (first > second) != planted!("the newest slot is written over")
+    {
+        SLOT_NAMES[1]
+    } else {
+        SLOT_NAMES[0]
+    };
     replace_file(storage, target, &encode(epoch, boot_id))?;
+    if damaged || origin == EpochOrigin::First {
+        // Both slots, so that they are never more than one epoch apart. Where
+        // this fails, the next start finds one slot and passes it by two.
+        let other = if target == SLOT_NAMES[0] { SLOT_NAMES[1] } else { SLOT_NAMES[0] };
+        let _ = replace_file(storage, other, &encode(epoch, boot_id));
+    }
     let before = slots.into_iter().find(|slot| slot.epoch().is_some_and(|e| Some(e) == of_slots));
     let boot_id_before = match before {
         Some(Slot::Whole { boot_id, .. }) => boot_id,
@@ -167,6 +191,8 @@ fn write_file(storage: &dyn Storage, name: &str, bytes: &[u8]) -> Result<(), Sto
     let failed = |operation| move |source| StorageError::new(operation, name, source);
     let mut file = storage.create(name).map_err(failed(Operation::Create))?;
     file.append(bytes).map_err(failed(Operation::Append))?;
-    file.sync().map_err(failed(Operation::Sync))?;
+    if !planted!("an epoch slot is not synced") {
+        file.sync().map_err(failed(Operation::Sync))?;
+    }
     storage.sync_folder("").map_err(failed(Operation::Sync))
 }

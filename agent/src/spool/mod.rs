@@ -84,6 +84,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use thiserror::Error;
 use wattline_protocol::frame::{FrameError, Identity};
+use wattline_protocol::planted;
 use wattline_protocol::record::{RunId, StreamEnd};
 
 pub use board_id::BoardId;
@@ -345,9 +346,14 @@ impl Spool {
     /// A reader of a run's log.
     ///
     /// # Errors
-    /// [`SpoolError::UnknownRun`].
+    /// [`SpoolError::UnknownRun`]; [`SpoolError::Removed`] where its removal
+    /// has begun, finished or not.
     pub fn reader(&self, run: &RunId) -> Result<LogReader, SpoolError> {
-        Ok(LogReader { log: self.log(run)? })
+        let log = self.log(run)?;
+        if log.state().removed {
+            return Err(SpoolError::Removed { run: run.clone() });
+        }
+        Ok(LogReader { log })
     }
 
     /// All runs, oldest first.
@@ -367,6 +373,9 @@ impl Spool {
     pub fn ack(&self, run: &RunId, watermarks: &[StreamEnd]) -> Result<bool, SpoolError> {
         let log = self.log(run)?;
         let mut state = log.state();
+        if planted!("one acknowledgement counts for all") {
+            state.acked = state.appended.clone();
+        }
         for mark in watermarks {
             state.acked.raise(mark.epoch, mark.stream, mark.next);
         }

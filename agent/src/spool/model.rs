@@ -97,6 +97,24 @@ impl ModelStorage {
         self.disk().capacity_bytes = capacity_bytes;
     }
 
+    /// Ends all faults and bounds that are still to come; damage stays.
+    pub fn mend(&self) {
+        let mut disk = self.disk();
+        disk.faults.clear();
+        disk.capacity_bytes = None;
+    }
+
+    /// Bytes that the files take.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.disk().used_bytes()
+    }
+
+    /// Takes a file away, name and all.
+    pub fn vanish(&self, name: &str) {
+        self.disk().files.remove(name);
+    }
+
     /// Changes one bit of a durable byte.
     pub fn flip_bit(&self, name: &str, offset: usize, bit: u32) {
         if let Some(file) = self.disk().files.get_mut(name) {
@@ -208,8 +226,13 @@ impl File {
                 Ok(())
             }
             Err(error) => {
-                // The pages count as clean from now on, and are not on the disk.
-                self.durable.resize(self.cache.len(), 0);
+                // The pages count as clean from now on, and some are not on the disk.
+                let mut dice = Dice(as_u64(self.cache.len()));
+                let pages = self.cache.get(synced..).unwrap_or_default();
+                for page in pages.chunks(SECTOR_BYTES) {
+                    let written = dice.below(2) == 0;
+                    self.durable.extend(page.iter().map(|byte| if written { *byte } else { 0 }));
+                }
                 Err(error)
             }
         }
@@ -224,8 +247,12 @@ impl Disk {
         self.faults.remove(&number).map_or(Ok(()), |fault| Err(fault.error()))
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.files.values().map(|file| as_u64(file.cache.len())).sum()
+    }
+
     fn free_bytes(&self) -> u64 {
-        let used: u64 = self.files.values().map(|file| as_u64(file.cache.len())).sum();
+        let used = self.used_bytes();
         self.capacity_bytes.map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
     }
 

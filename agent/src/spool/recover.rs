@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use tracing::warn;
+use wattline_protocol::planted;
 use wattline_protocol::record::{RunId, StreamEnd, kind};
 
 use super::log::{LogState, Segment};
@@ -155,7 +156,9 @@ impl Scan {
                         tail = 0;
                     }
                     last_frame = window.offset();
-                    self.ends.raise_over(&header);
+                    if !planted!("recovery trusts the head alone") {
+                        self.ends.raise_over(&header);
+                    }
                     self.ended |= header.kind == kind::RUN_END;
                 }
             }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use tracing::{info, warn};
 use wattline_protocol::frame;
+use wattline_protocol::planted;
 use wattline_protocol::record::{Gap, RunId, StreamEnd};
 
 use super::SpoolError;
@@ -200,7 +201,10 @@ impl RunLog {
     }
 
     fn open(log: &Log, next_ordinal: &mut u64) -> Result<Open, StorageError> {
-        let before = log.state().durable.clone();
+        let mut before = log.state().durable.clone();
+        if planted!("a head counts what is not durable") {
+            before.clone_from(&log.state().appended);
+        }
         let ordinal = *next_ordinal;
         // Taken even where the attempt fails: half of it may be on the disk.
         *next_ordinal += 1;
@@ -233,8 +237,10 @@ impl RunLog {
         }
         let name = segment_name(&self.log.folder, open.segment.ordinal);
         let failed = |source| StorageError::new(Operation::Sync, &name, source);
-        open.file.sync().map_err(failed)?;
-        if !open.is_named {
+        if !planted!("a segment is not synced") {
+            open.file.sync().map_err(failed)?;
+        }
+        if !open.is_named && !planted!("a folder is not synced") {
             self.log.storage.sync_folder(&self.log.folder).map_err(failed)?;
             open.is_named = true;
         }
@@ -250,6 +256,9 @@ impl RunLog {
     fn fail(&mut self, error: &StorageError) {
         if !self.stalled {
             warn!(run = %self.log.run, %error, cause = %error.source, "Segment closed; its unsynced frames are kept in memory.");
+        }
+        if planted!("a failed segment is written on") {
+            return;
         }
         if let Some(open) = self.open.take() {
             open.abandon(&self.log, error.is_full());

@@ -10,7 +10,8 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 use wattline_protocol::block::{self, SampleBlock};
 use wattline_protocol::frame::{Frame, Identity};
-use wattline_protocol::record::{Gap, Record, StreamEnd, kind};
+use wattline_protocol::planted;
+use wattline_protocol::record::{Gap, GapReason, Record, StreamEnd, kind};
 
 use super::error::StoreError;
 use super::levels::Sums;
@@ -51,7 +52,8 @@ impl<'a> Batch<'a> {
         let Identity { epoch, stream, sequence } = frame.header.identity;
         let next = frame.next_sequence();
         let watermark = self.watermark(epoch, stream)?;
-        if frame.header.count > 0 && next <= watermark {
+        let duplicate = next <= watermark && !planted!("a duplicate is not dropped");
+        if frame.header.count > 0 && duplicate {
             return Ok(Taken::Duplicate);
         }
         if sequence > watermark {
@@ -65,12 +67,28 @@ impl<'a> Batch<'a> {
         self.sum_up(frame);
         self.touched.insert((epoch, stream), next);
         self.cross_gaps(epoch, stream)?;
-        if frame.header.kind == kind::GAP
-            && let Ok(Record::Gap(gap)) = Record::decode(kind::GAP, frame.payload)
-        {
-            self.take_gap(gap)?;
+        match frame.header.kind {
+            kind::GAP | kind::EPOCH_END | kind::RUN_END => self.take_statement(frame)?,
+            _ => {}
         }
         Ok(Taken::Stored)
+    }
+
+    /// Takes what a record says of other streams. The log is in order: what an
+    /// end counts and the board did not send before it, its disk has lost.
+    fn take_statement(&mut self, frame: &Frame<'_>) -> Result<(), StoreError> {
+        let ends = match Record::decode(frame.header.kind, frame.payload) {
+            Ok(Record::Gap(gap)) => return self.take_gap(gap),
+            Ok(Record::EpochEnd(end)) => end.streams,
+            Ok(Record::RunEnd(end)) => end.streams,
+            // A record that this version cannot read says nothing to it.
+            Ok(_) | Err(_) => return Ok(()),
+        };
+        for StreamEnd { epoch, stream, next: to } in ends {
+            let from = self.watermark(epoch, stream)?;
+            self.take_gap(Gap { epoch, stream, from, to, reason: GapReason::DamagedFrame })?;
+        }
+        Ok(())
     }
 
     fn insert(&self, frame: &Frame<'_>) -> Result<(), StoreError> {
@@ -123,18 +141,25 @@ impl<'a> Batch<'a> {
         Ok(next)
     }
 
-    /// Notes a gap, which may be told before the frames in front of it arrive.
+    /// Notes a gap, which may be told before the frames in front of it arrive,
+    /// and twice: by the board's reader as a whole and by records in parts.
     pub(super) fn take_gap(&mut self, gap: Gap) -> Result<(), StoreError> {
         if gap.to <= gap.from {
             return Ok(());
         }
         let insert = || {
             self.transaction
-                .prepare_cached("INSERT OR REPLACE INTO gaps VALUES (?1, ?2, ?3, ?4)")?
+                .prepare_cached(
+                    "INSERT INTO gaps VALUES (?1, ?2, ?3, ?4) ON CONFLICT
+                     DO UPDATE SET next = max(next, excluded.next)",
+                )?
                 .execute(params![gap.epoch, gap.stream, gap.from, gap.to])
         };
         insert().map_err(|error| self.failed(error))?;
         self.watermark(gap.epoch, gap.stream)?;
+        if planted!("a gap does not move the watermark") {
+            return Ok(());
+        }
         self.cross_gaps(gap.epoch, gap.stream)
     }
 
@@ -171,7 +196,14 @@ impl<'a> Batch<'a> {
             }
             sums.write(&transaction)
         };
-        write().map_err(|error| StoreError::from_sqlite(path, error))?;
+        if planted!("frames are committed before their watermark") {
+            let early = transaction.execute_batch("COMMIT; BEGIN");
+            early.map_err(|error| StoreError::from_sqlite(path, error))?;
+        }
+        let written = write().map_err(|error| StoreError::from_sqlite(path, error));
+        if !planted!("a failed write is acknowledged") {
+            written?;
+        }
         transaction.commit().map_err(|error| StoreError::from_sqlite(path, error))?;
         let ends = touched.into_iter();
         Ok(ends.map(|((epoch, stream), next)| StreamEnd { epoch, stream, next }).collect())

@@ -146,6 +146,12 @@ pub enum Damage {
 }
 
 impl StoreError {
+    /// An error of SQLite in a connection without a file.
+    #[must_use]
+    pub fn within(source: rusqlite::Error) -> Self {
+        Self::from_sqlite(Path::new(":memory:"), source)
+    }
+
     /// Sorts an error of SQLite.
     pub(super) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();

@@ -96,6 +96,17 @@ impl Store {
         Ok(store)
     }
 
+    /// A recording within a connection of the caller's own, which is made
+    /// where there is none: a simulation crashes it and opens it again.
+    ///
+    /// # Errors
+    /// [`StoreError::NotARecording`], or [`StoreError::Refused`] with SQLite's words.
+    pub fn within(connection: Connection) -> Result<Self, StoreError> {
+        let path = Path::new(":memory:");
+        schema::within(path, &connection)?;
+        Ok(Self::of(connection, path, true))
+    }
+
     /// Opens a recording that is only read.
     ///
     /// # Errors

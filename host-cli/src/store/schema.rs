@@ -63,6 +63,15 @@ pub(super) fn create(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
+/// Makes the tables in a connection without a file, or finds them there.
+pub(super) fn within(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let tables = connection.query_row("SELECT count(*) FROM sqlite_master", [], |row| row.get(0));
+    match tables.map_err(|error| StoreError::from_sqlite(path, error))? {
+        0_i64 => fill(path, connection),
+        _ => check_marks(path, connection).map(drop),
+    }
+}
+
 /// Makes the tables in memory.
 pub(super) fn in_memory(path: &Path) -> Result<Connection, StoreError> {
     let connection =

@@ -5,7 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{Codec, Header};
-use wattline_protocol::record::{GapReason, Notice, NoticeKind, Record};
+use wattline_protocol::record::{EpochEnd, GapReason, Notice, NoticeKind, Record};
 
 use super::*;
 
@@ -108,6 +108,26 @@ fn a_gap_told_beside_the_frames_lets_the_stream_go_on_and_is_kept() {
     assert_eq!(store.gaps().unwrap(), [(1, 256, 2, 6)]);
     let read = crate::recording::Recording::from_store(store).unwrap();
     assert_eq!(read.gaps.iter().map(|gap| gap.record).collect::<Vec<_>>(), [gap]);
+}
+
+#[test]
+fn a_gap_record_for_a_part_does_not_shrink_the_gap_that_was_told_before() {
+    let (_folder, path) = recording(2);
+    let mut store = Store::open_for_append(&path).unwrap();
+    let whole = Gap { epoch: 1, stream: 257, from: 0, to: 6, reason: GapReason::DroppedByPolicy };
+    store.note_gap(&whole).unwrap();
+    let _ = append(&mut store, &[notice(257, 6), gap(2, 257, 0, 3)]).unwrap();
+    assert_eq!(store.gaps().unwrap(), [(1, 257, 0, 6)]);
+}
+
+#[test]
+fn numbers_that_an_epoch_end_counts_and_the_board_did_not_send_are_a_gap() {
+    let mut store = Store::in_memory().unwrap();
+    let streams = vec![StreamEnd { epoch: 1, stream: 257, next: 4 }];
+    let end = EpochEnd { epoch: 1, streams, torn_bytes: 0 };
+    let end = frame_of(&end.into(), Identity { epoch: 2, stream: 0, sequence: 0 });
+    let _ = append(&mut store, &[notice(257, 0), notice(257, 1), end]).unwrap();
+    assert_eq!(store.gaps().unwrap(), [(1, 257, 2, 4)]);
 }
 
 #[test]

@@ -194,3 +194,33 @@ proptest! {
         prop_assert!(numbers(&read_all(&open(&model), &run_id())).is_empty());
     }
 }
+
+#[test]
+fn the_last_frames_of_a_log_that_rot_are_said_though_none_follows() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    let mut log = spool.create_run(&run_id()).unwrap();
+    append(&mut log, 0..6, EVENT, 100);
+    log.sync().unwrap();
+    let name = model.files().into_iter().find(|name| name.starts_with("runs/")).unwrap();
+    let length = usize::try_from(model.length(&name).unwrap()).unwrap();
+    model.flip_bit(&name, length - 10, 1);
+    let items = read_all(&spool, &run_id());
+    assert_eq!(numbers(&items), [0, 1, 2, 3, 4]);
+    let holes = holes(&items);
+    assert_eq!(holes.iter().map(|hole| (hole.from, hole.to)).collect::<Vec<_>>(), [(5, 6)]);
+}
+
+#[test]
+fn a_run_whose_removal_has_begun_has_no_reader_that_waits_for_ever() {
+    let model = ModelStorage::new();
+    let spool = open(&model);
+    let mut log = spool.create_run(&run_id()).unwrap();
+    append(&mut log, 0..1, kind::RUN_END, 10);
+    log.sync().unwrap();
+    drop(log);
+    assert!(spool.ack(&run_id(), &[StreamEnd { epoch: 1, stream: 0, next: 1 }]).unwrap());
+    model.fail_operation(model.operations(), crate::spool::model::ModelFault::Io);
+    assert!(spool.remove_run(&run_id()).is_err());
+    assert!(matches!(spool.reader(&run_id()), Err(SpoolError::Removed { .. })));
+}

@@ -7,7 +7,7 @@ mod night;
 use std::sync::Arc;
 
 use wattline_protocol::frame::{self, Codec, Header, Identity};
-use wattline_protocol::record::{Gap, RunId, StreamEnd, kind};
+use wattline_protocol::record::{Gap, GapReason, RunId, StreamEnd, kind};
 
 use super::*;
 
