@@ -2,13 +2,16 @@
 # them, so that every dependency is compiled once.
 CARGO ?= cargo
 
-.PHONY: demo test setup build lint deny check fuzz-smoke measure doc clean
+.PHONY: demo test nights setup build lint deny check fuzz-smoke measure doc clean
 
 demo: setup build        ## quick campaign on the simulated board; ends with the report's path
 	@deploy/demo.sh
 
-test: setup build        ## every test
+test: setup build        ## every test, the 10,000 nights and the planted bugs among them
 	$(CARGO) test --release --locked --workspace
+
+nights: setup            ## 10,000 simulated nights, and every planted bug caught
+	$(CARGO) test --release --locked --workspace --test ten_thousand_nights --test planted_bugs
 
 setup:                   ## install what build and tests need (Debian, Ubuntu)
 	@deploy/setup.sh

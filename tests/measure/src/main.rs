@@ -12,6 +12,7 @@ mod energy;
 mod figure;
 mod kills;
 mod night;
+mod nights;
 mod sampler;
 mod store;
 mod streams;
@@ -46,6 +47,16 @@ const MEASURES: &[&str] = &[
     "kills.lost",
     "kills.doubled",
     "kills.count",
+    "nights.lost",
+    "nights.doubled",
+    "nights.invented",
+    "nights.silent_gaps",
+    "nights.faults",
+    "nights.hours",
+    "nights.seconds",
+    "mutants.planted",
+    "mutants.caught",
+    "mutants.seed",
 ];
 
 /// Measure Wattline.
@@ -103,6 +114,12 @@ fn main() -> ExitCode {
     }
     if wanted("kills.") {
         kills::run(args.from, args.count, &mut emit);
+    }
+    if wanted("nights.") {
+        nights::nights(args.from, args.seeds, now_ns, &mut emit);
+    }
+    if wanted("mutants.") {
+        nights::mutants(args.from, &mut emit);
     }
     if wanted("store.")
         && let Err(error) = store::run(name, args.from, now_ns, &mut emit)

@@ -1,0 +1,365 @@
+//! The ledger: what was recorded, what was promised, and what became of it.
+//!
+//! Owns the four accusations (lost, doubled, invented, silent gap) and the
+//! only excuses for an absent record: it was never durable when the agent or
+//! the power went, the policy dropped it and said so, or the disk was damaged
+//! just there. Believes no word of the code under test: it keeps the bytes
+//! that the recorder gave away, and reads the host's store row by row.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use wattline::store::{Store, StoreError};
+use wattline_protocol::frame::{self, Identity};
+use wattline_protocol::record::{Gap, Record, StreamEnd, kind};
+
+/// Identity of a frame: epoch, stream, first sequence number.
+pub(crate) type Number = (u32, u32, u64);
+
+/// What a night may be accused of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Charge {
+    /// Durable or acknowledged, without excuse absent; or a night that never ends.
+    Lost,
+    /// At the host twice, or a number given twice.
+    Doubled,
+    /// At the host, and never recorded so.
+    Invented,
+    /// Absent, and nothing at the host says so.
+    SilentGap,
+}
+
+/// One finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub charge: Charge,
+    /// Which record, and where.
+    pub text: String,
+}
+
+struct Entry {
+    run: usize,
+    bytes: Box<[u8]>,
+    next: u64,
+    /// The spool took it.
+    taken: bool,
+    promised: bool,
+    dropped: bool,
+    damaged: bool,
+    /// The agent or the power went before it was promised.
+    at_risk: bool,
+}
+
+impl Entry {
+    /// True for a record that says why others are absent.
+    fn explains(&self) -> bool {
+        matches!(self.bytes.get(3), Some(&(kind::GAP | kind::EPOCH_END)))
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = self.bytes.get(3).copied().unwrap_or(0);
+        let Self { taken, promised, dropped, damaged, at_risk, .. } = self;
+        write!(
+            f,
+            "kind {kind}, taken {taken}, promised {promised}, dropped {dropped}, \
+             damaged {damaged}, at risk {at_risk}"
+        )
+    }
+}
+
+/// What is known of all runs.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    entries: BTreeMap<Number, Entry>,
+    /// The next number of each stream.
+    next: BTreeMap<(u32, u32), u64>,
+    /// Numbers not yet promised, by run.
+    open: BTreeMap<usize, BTreeSet<Number>>,
+    pub(crate) findings: Vec<Finding>,
+    /// Frames that the recorder gave away.
+    pub(crate) recorded: usize,
+    /// Runs of which a record that explains others was damaged or dropped, or
+    /// whose recorder ended before it had recorded what the disk said.
+    unsaid: BTreeSet<usize>,
+    /// Runs whose RUN_END was damaged: their end is that no more is there.
+    end_hurt: BTreeSet<usize>,
+    /// Runs that were removed, or nearly: a host holds all of them.
+    removed: BTreeSet<usize>,
+}
+
+/// What the host says of one run, for its own records.
+struct Account<'a> {
+    ledger: &'a mut Ledger,
+    host: usize,
+    run: usize,
+    held: BTreeSet<Number>,
+    ends: BTreeMap<(u32, u32), u64>,
+    epoch_ends: BTreeMap<u32, Vec<StreamEnd>>,
+    /// The newest epoch that told where those before it ended.
+    told_in: u32,
+    /// Epoch of the first RUN_END: what a later start adds, because the board
+    /// lost that record, is no part of what the host has.
+    ended_in: u32,
+    last_epoch: u32,
+    gaps: Vec<(u32, u32, u64, u64)>,
+    gap_records: Vec<Gap>,
+}
+
+impl Ledger {
+    pub(crate) fn accuse(&mut self, charge: Charge, text: String) {
+        self.findings.push(Finding { charge, text });
+    }
+
+    /// The recorder gave this frame away.
+    pub(crate) fn given(&mut self, run: usize, bytes: &[u8]) {
+        let Ok(frame) = frame::decode(bytes) else {
+            return self
+                .accuse(Charge::Invented, "the recorder gave bytes that are no frame".into());
+        };
+        let Identity { epoch, stream, sequence } = frame.header.identity;
+        let number = (epoch, stream, sequence);
+        let expected = self.next.insert((epoch, stream), frame.next_sequence()).unwrap_or(0);
+        if sequence > expected {
+            let text = format!("the recorder goes on at {number:?}, {expected} is next");
+            self.accuse(Charge::SilentGap, text);
+        }
+        let entry = Entry {
+            run,
+            bytes: bytes.into(),
+            next: frame.next_sequence(),
+            taken: false,
+            promised: false,
+            dropped: false,
+            damaged: false,
+            at_risk: false,
+        };
+        self.recorded += 1;
+        if self.entries.insert(number, entry).is_some() {
+            self.accuse(Charge::Doubled, format!("number {number:?} was given twice"));
+        }
+        self.open.entry(run).or_default().insert(number);
+    }
+
+    /// The spool took it.
+    pub(crate) fn taken(&mut self, bytes: &[u8]) {
+        if let Some(number) = number_of(bytes)
+            && let Some(entry) = self.entries.get_mut(&number)
+        {
+            entry.taken = true;
+        }
+    }
+
+    /// All that the spool took of the run is durable, it says.
+    pub(crate) fn promised(&mut self, run: usize) {
+        let Some(open) = self.open.get_mut(&run) else { return };
+        let entries = &mut self.entries;
+        open.retain(|number| match entries.get_mut(number) {
+            Some(entry) if entry.taken => {
+                entry.promised = true;
+                false
+            }
+            Some(_) | None => true,
+        });
+    }
+
+    /// The policy dropped these, and said so.
+    pub(crate) fn dropped(&mut self, run: usize, gap: &Gap) {
+        let numbers = (gap.epoch, gap.stream, gap.from)..(gap.epoch, gap.stream, gap.to);
+        for (_, entry) in self.entries.range_mut(numbers) {
+            entry.dropped = true;
+            if entry.explains() {
+                self.unsaid.insert(run);
+            }
+        }
+    }
+
+    /// The recorder ended with a word of the disk still on its way to it.
+    pub(crate) fn unsaid(&mut self, run: usize) {
+        self.unsaid.insert(run);
+    }
+
+    /// The agent or the power went: what was not promised may be gone.
+    pub(crate) fn agent_ended(&mut self) {
+        for number in self.open.values_mut().flat_map(std::mem::take) {
+            if let Some(entry) = self.entries.get_mut(&number) {
+                entry.at_risk = true;
+            }
+        }
+    }
+
+    /// The disk was damaged where this frame lay.
+    pub(crate) fn damaged(&mut self, bytes: &[u8]) {
+        if let Some(number) = number_of(bytes)
+            && let Some(entry) = self.entries.get_mut(&number)
+        {
+            entry.damaged = true;
+            if entry.explains() {
+                self.unsaid.insert(entry.run);
+            }
+            if entry.bytes.get(3) == Some(&kind::RUN_END) {
+                self.end_hurt.insert(entry.run);
+            }
+        }
+    }
+
+    /// The board begins to remove a run: every number of it must have been
+    /// acknowledged by a host, as `acked` has it.
+    pub(crate) fn removed(&mut self, run: usize, acked: &BTreeMap<(u32, u32), u64>) {
+        self.removed.insert(run);
+        let missing = self.entries.iter().find(|((epoch, stream, _), entry)| {
+            let held = acked.get(&(*epoch, *stream)).is_some_and(|next| entry.next <= *next);
+            entry.run == run && entry.promised && !held && !entry.damaged && !entry.dropped
+        });
+        if let Some((number, entry)) = missing {
+            let text = format!("run {run} is removed, and no host has {number:?} ({entry:?})");
+            self.accuse(Charge::Lost, text);
+        }
+    }
+
+    /// True where the run's end was damaged on the disk.
+    pub(crate) fn is_end_hurt(&self, run: usize) -> bool {
+        self.end_hurt.contains(&run)
+    }
+
+    /// True where something of the run was promised.
+    pub(crate) fn has_promised(&self, run: usize) -> bool {
+        self.entries.values().any(|entry| entry.run == run && entry.promised)
+    }
+
+    /// Holds a host's store of a run against the ledger. `acked` is what the
+    /// host acknowledged; a `whole` recording must explain every number.
+    pub(crate) fn audit(
+        &mut self,
+        (host, run): (usize, usize),
+        store: &Store,
+        acked: &BTreeMap<(u32, u32), u64>,
+        whole: bool,
+    ) {
+        let mut account = Account {
+            ledger: self,
+            host,
+            run,
+            held: BTreeSet::new(),
+            ends: BTreeMap::new(),
+            epoch_ends: BTreeMap::new(),
+            told_in: 0,
+            ended_in: u32::MAX,
+            last_epoch: 0,
+            gaps: Vec::new(),
+            gap_records: Vec::new(),
+        };
+        if let Err(error) = account.read(store) {
+            return self.accuse(Charge::Lost, format!("host {host}, run {run}: {error}"));
+        }
+        account.explain(acked, whole);
+    }
+}
+
+impl Account<'_> {
+    fn read(&mut self, store: &Store) -> Result<(), StoreError> {
+        self.gaps = store.gaps()?;
+        store.for_each_frame(|frame| -> Result<(), StoreError> {
+            let Identity { epoch, stream, sequence } = frame.header.identity;
+            let number = (epoch, stream, sequence);
+            let place = format!("host {}, run {}, {number:?}", self.host, self.run);
+            let end = self.ends.entry((epoch, stream)).or_insert(0);
+            if sequence < *end {
+                self.ledger.accuse(Charge::Doubled, format!("{place} is held twice"));
+            }
+            *end = frame.next_sequence().max(*end);
+            let recorded = self.ledger.entries.get(&number);
+            if recorded.is_none_or(|entry| *entry.bytes != *frame.bytes || entry.run != self.run) {
+                self.ledger.accuse(Charge::Invented, format!("{place} was never recorded so"));
+            }
+            self.held.insert(number);
+            self.last_epoch = self.last_epoch.max(epoch);
+            match Record::decode(frame.header.kind, frame.payload) {
+                Ok(Record::EpochEnd(end)) => {
+                    self.told_in = self.told_in.max(epoch);
+                    self.epoch_ends.entry(end.epoch).or_insert(end.streams);
+                }
+                Ok(Record::RunEnd(_)) => self.ended_in = self.ended_in.min(epoch),
+                Ok(Record::Gap(gap)) if frame.header.kind == kind::GAP => {
+                    self.gap_records.push(gap);
+                }
+                _ => {}
+            }
+            Ok(())
+        })
+    }
+
+    /// Every recorded number is held or explained.
+    fn explain(self, acked: &BTreeMap<(u32, u32), u64>, whole: bool) {
+        let Self { ledger, host, run, held, epoch_ends, told_in, gaps, gap_records, .. } = self;
+        // A run whose RUN_END the disk lost ended where no more was there.
+        let hurt = whole && ledger.is_end_hurt(run);
+        let ended_in = if hurt { self.ended_in.min(self.last_epoch) } else { self.ended_in };
+        let mut findings = Vec::new();
+        for (number, entry) in ledger.entries.iter().filter(|(_, entry)| entry.run == run) {
+            if held.contains(number) || number.0 > ended_in {
+                continue;
+            }
+            let &(epoch, stream, sequence) = number;
+            let within = |&(e, s, first, next): &(u32, u32, u64, u64)| {
+                (e, s) == (epoch, stream) && first <= sequence && entry.next <= next
+            };
+            let in_gap = gaps.iter().any(within);
+            let acknowledged =
+                acked.get(&(epoch, stream)).is_some_and(|next| sequence < *next) && !in_gap;
+            if !whole && !acknowledged {
+                continue;
+            }
+            let place = format!("host {host}, run {run}, {number:?} to {}", entry.next);
+            let removed = ledger.removed.contains(&run);
+            let excused = entry.dropped || entry.damaged || entry.at_risk || removed;
+            if !excused || acknowledged {
+                let how = if acknowledged { "acknowledged" } else { "recorded" };
+                let text = format!("{place} was {how} and is not there ({entry:?})");
+                findings.push((Charge::Lost, text));
+                continue;
+            }
+            // An epoch that a later one does not name left nothing on the disk.
+            let ends = epoch_ends.get(&epoch).map(Vec::as_slice).unwrap_or_default();
+            let end = ends.iter().find(|end| end.stream == stream).map_or(0, |end| end.next);
+            let behind_end = epoch < told_in && sequence >= end;
+            if !in_gap && !behind_end && !ledger.unsaid.contains(&run) {
+                findings.push((Charge::SilentGap, format!(
+                    "{place} is absent without a word ({entry:?}; epochs told of in {told_in}, end {end})"
+                )));
+            }
+            // A drop by policy is a decision: it must be among the records.
+            let said = gap_records.iter().any(|gap| {
+                (gap.epoch, gap.stream) == (epoch, stream)
+                    && gap.from <= sequence
+                    && entry.next <= gap.to
+            });
+            let must_say = entry.dropped && !entry.damaged && !behind_end;
+            if must_say && !said && !ledger.gap_record_excused(run) {
+                findings.push((Charge::SilentGap, format!("{place} was dropped without a record")));
+            }
+        }
+        for (charge, text) in findings {
+            ledger.accuse(charge, text);
+        }
+    }
+}
+
+impl Ledger {
+    /// True where a gap record of the run may itself be gone.
+    fn gap_record_excused(&self, run: usize) -> bool {
+        self.unsaid.contains(&run)
+            || self.entries.values().any(|entry| {
+                entry.run == run && entry.at_risk && entry.bytes.get(3) == Some(&kind::GAP)
+            })
+            || self.open.get(&run).is_some_and(|open| !open.is_empty())
+    }
+}
+
+fn number_of(bytes: &[u8]) -> Option<Number> {
+    let frame = frame::decode(bytes).ok()?;
+    let Identity { epoch, stream, sequence } = frame.header.identity;
+    Some((epoch, stream, sequence))
+}

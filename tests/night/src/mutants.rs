@@ -1,0 +1,62 @@
+//! Bugs that are planted in the shipping sources, one at a time, to see that
+//! the nights catch them: the test of the test.
+//!
+//! Owns their names and the hunt. Each is one line behind
+//! `wattline_protocol::planted!` at the place where the product is right; only
+//! the package `tests/planted/night` compiles this module.
+
+use wattline_protocol::planted::plant;
+
+use crate::night;
+
+/// All planted bugs, by the name at their place.
+pub const MUTANTS: [&str; 26] = [
+    "a segment is not synced",
+    "a folder is not synced",
+    "a failed segment is written on",
+    "a head counts what is not durable",
+    "recovery trusts the head alone",
+    "a damaged slot is taken for an old one",
+    "the epoch is not raised",
+    "the newest slot is written over",
+    "an epoch slot is not synced",
+    "one frame too many counts as durable",
+    "dropped spans are not told",
+    "a segment is passed over",
+    "a hole between frames is swallowed",
+    "one acknowledgement counts for all",
+    "a run is removed before a host holds it",
+    "a number is given twice",
+    "a row too many is counted",
+    "a gap is not recorded",
+    "a failed sync is promised",
+    "a hole is not sent",
+    "the end of an epoch is not recorded",
+    "a frame's checksum is not checked",
+    "frames are committed before their watermark",
+    "a failed write is acknowledged",
+    "a duplicate is not dropped",
+    "a gap does not move the watermark",
+];
+
+/// A planted bug was caught.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caught {
+    /// The seed of the night that it spoilt.
+    pub seed: u64,
+    /// The first finding of that night.
+    pub finding: String,
+}
+
+/// Hunts one planted bug through nights from seed `from` on; `None` where
+/// `seeds` nights passed without a finding.
+#[must_use]
+pub fn hunt(mutant: &'static str, from: u64, seeds: u64) -> Option<Caught> {
+    plant(Some(mutant));
+    let caught = (from..from.saturating_add(seeds)).find_map(|seed| {
+        let finding = night(seed).findings.into_iter().next()?;
+        Some(Caught { seed, finding: finding.text })
+    });
+    plant(None);
+    caught
+}

@@ -1,0 +1,191 @@
+//! The weather of a night: which faults come, and how often.
+//!
+//! Owns the choice of faults and the damage to the disk, with the account of
+//! which frames lay just there. A night has some kinds of fault and not
+//! others: where everything fails at once, nothing goes far enough to break.
+
+use wattline_agent::spool::model::ModelFault;
+use wattline_agent::spool::{ModelStorage, Storage};
+use wattline_protocol::frame::{self, HEADER_BYTES};
+
+use crate::dice::Dice;
+use crate::ledger::Ledger;
+use crate::trace;
+
+/// Most bytes of a file that are looked at.
+const FILE_BYTES_MAX: usize = 1 << 20;
+/// Slots of the epoch and the board's identity that a night may damage: each
+/// loss is survived, and both slots twice in a row is another disk.
+const SLOT_DAMAGES_MAX: u32 = 2;
+
+/// A kind of fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// A link is cut, and both ends see it.
+    CutLink,
+    /// A link is cut, and neither end sees it before the heartbeat.
+    DeadLink,
+    /// The host dies.
+    KillHost,
+    /// The host dies within its next transaction.
+    TripHost,
+    /// The agent dies.
+    KillAgent,
+    /// The board loses power.
+    CutPower,
+    /// The board loses power between two operations of the disk.
+    CutMidway,
+    /// Writing operations of the disk fail.
+    FailDisk,
+    /// The disk is full for a while.
+    FillDisk,
+    /// A bit rots, a sector cannot be read, a file vanishes.
+    DamageDisk,
+    /// A clock jumps.
+    JumpClock,
+    /// Somebody stops the run.
+    Stop,
+}
+
+/// All kinds, with how often each comes in a thousand steps where it comes.
+const FAULTS: [(Fault, u64); 12] = [
+    (Fault::CutLink, 25),
+    (Fault::DeadLink, 8),
+    (Fault::KillHost, 12),
+    (Fault::TripHost, 20),
+    (Fault::KillAgent, 10),
+    (Fault::CutPower, 10),
+    (Fault::CutMidway, 14),
+    (Fault::FailDisk, 30),
+    (Fault::FillDisk, 30),
+    (Fault::DamageDisk, 10),
+    (Fault::JumpClock, 6),
+    (Fault::Stop, 2),
+];
+
+/// How a night is.
+#[derive(Debug, Clone)]
+pub(crate) struct Weather {
+    rates: Vec<(Fault, u64)>,
+    slot_damages: u32,
+    /// World time at which a full disk has room again.
+    pub(crate) room_at: Option<u64>,
+}
+
+impl Weather {
+    pub(crate) fn forecast(dice: &mut Dice) -> Self {
+        let mut rates = Vec::new();
+        for (fault, often) in FAULTS {
+            if dice.chance(550) {
+                rates.push((fault, often * dice.between(1, 4) / 2));
+            }
+        }
+        Self { rates, slot_damages: 0, room_at: None }
+    }
+
+    /// The faults of one step.
+    pub(crate) fn strike(&self, dice: &mut Dice) -> Vec<Fault> {
+        let struck = self.rates.iter().filter(|(_, often)| dice.chance(*often));
+        struck.map(|(fault, _)| *fault).collect()
+    }
+
+    /// Lets the disk fail at some of its next writing operations.
+    pub(crate) fn fail_disk(disk: &ModelStorage, dice: &mut Dice) {
+        let fault = if dice.chance(700) { ModelFault::Io } else { ModelFault::Full };
+        let next = disk.operations() + dice.below(8);
+        for operation in next..=next + dice.below(3) {
+            disk.fail_operation(operation, fault);
+        }
+    }
+
+    /// From one of its next operations on, the disk does nothing more: the
+    /// power goes there, which the caller books once the step is over.
+    pub(crate) fn stop_disk(disk: &ModelStorage, dice: &mut Dice) {
+        let next = disk.operations() + dice.below(14);
+        for operation in next..next + 80 {
+            disk.fail_operation(operation, ModelFault::Io);
+        }
+    }
+
+    /// The disk has room for a little more, for a while.
+    pub(crate) fn fill_disk(&mut self, disk: &ModelStorage, t: u64, dice: &mut Dice) {
+        disk.set_capacity(Some(disk.used_bytes() + dice.below(3000)));
+        self.room_at = Some(t + dice.between(1, 40) * 1_000_000_000);
+    }
+
+    /// Damages a file and books the frames that lay there.
+    pub(crate) fn damage(&mut self, disk: &ModelStorage, ledger: &mut Ledger, dice: &mut Dice) {
+        let files = disk.files();
+        let mut candidates: Vec<&String> = files.iter().collect();
+        if dice.chance(300) {
+            candidates.retain(|name| !name.starts_with("runs/"));
+        }
+        let Some(&name) = candidates.get(dice.place(candidates.len())) else { return };
+        let bytes = read(disk, name);
+        if bytes.is_empty() {
+            return;
+        }
+        if !name.starts_with("runs/") {
+            if self.slot_damages < SLOT_DAMAGES_MAX {
+                self.slot_damages += 1;
+                trace!("{name} rots");
+                disk.flip_bit(name, dice.place(bytes.len()), 3);
+            }
+            return;
+        }
+        let (folder, _) = name.rsplit_once('/').unwrap_or_default();
+        let newest = files.iter().filter(|other| other.starts_with(folder)).max() == Some(name);
+        let at = dice.place(bytes.len());
+        match dice.below(6) {
+            0 if !newest => {
+                trace!("{name} vanishes");
+                book(&bytes, 0..bytes.len(), ledger);
+                disk.vanish(name);
+            }
+            1 if !newest => {
+                let first = at - at % 512;
+                let sector = first..(first + 512).min(bytes.len());
+                trace!("{name}: bytes {sector:?} cannot be read");
+                // A read of 4 KiB around it fails as one.
+                book(&bytes, first.saturating_sub(4096)..(first + 4608).min(bytes.len()), ledger);
+                let (from, to) = (as_u64(sector.start), as_u64(sector.end));
+                disk.make_unreadable(name, from..to);
+            }
+            _ => {
+                trace!("{name}: byte {at} rots");
+                book(&bytes, at..at + 1, ledger);
+                disk.flip_bit(name, at, 5);
+            }
+        }
+    }
+}
+
+/// Books all frames that touch these bytes of a segment as damaged.
+fn book(bytes: &[u8], hit: std::ops::Range<usize>, ledger: &mut Ledger) {
+    let mut at = 0;
+    while at + HEADER_BYTES <= bytes.len() {
+        let rest = bytes.get(at..).unwrap_or_default();
+        match frame::decode(rest) {
+            Ok(found) => {
+                let end = at + found.bytes.len();
+                if at < hit.end && hit.start < end {
+                    ledger.damaged(found.bytes);
+                }
+                at = end;
+            }
+            Err(_) => at += frame::resynchronise(rest).max(1),
+        }
+    }
+}
+
+fn read(disk: &ModelStorage, name: &str) -> Vec<u8> {
+    let length = disk.length(name).ok().and_then(|length| usize::try_from(length).ok());
+    let mut bytes = vec![0; length.unwrap_or(0).min(FILE_BYTES_MAX)];
+    let got = disk.read_at(name, 0, &mut bytes).unwrap_or(0);
+    bytes.truncate(got);
+    bytes
+}
+
+fn as_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
