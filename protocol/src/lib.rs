@@ -13,6 +13,7 @@ pub mod code;
 pub mod command;
 pub mod digest;
 pub mod frame;
+pub mod message;
 pub mod paper2017;
 pub mod planted;
 pub mod published;

@@ -6,7 +6,8 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use wattline_protocol::frame::{self, Codec, FrameError, FrameReader, Header, Identity};
+use wattline_protocol::frame::{FrameError, FrameReader};
+use wattline_protocol::message::{framed, value_of};
 use wattline_protocol::record::{
     Cell, FailureCause, GpuSpans, InferenceSpans, LayerSpans, TrialLoaded,
 };
@@ -92,9 +93,9 @@ impl ToRunner {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Job(job) => bytes_of(JOB, job),
-            Self::Go => bytes_of(GO, &()),
-            Self::End => bytes_of(END, &()),
+            Self::Job(job) => framed(JOB, job),
+            Self::Go => framed(GO, &()),
+            Self::End => framed(END, &()),
         }
     }
 
@@ -106,7 +107,7 @@ impl ToRunner {
         let Some(frame) = reader.next_frame()? else { return Ok(None) };
         let kind = frame.header.kind;
         match kind {
-            JOB => value_of(kind, frame.payload).map(Self::Job),
+            JOB => read(kind, frame.payload).map(Self::Job),
             GO => Ok(Self::Go),
             END => Ok(Self::End),
             _ => Err(PipeError::Malformed { kind }),
@@ -120,13 +121,13 @@ impl FromRunner {
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         match self {
-            Self::Loaded(loaded) => bytes_of(LOADED, loaded),
-            Self::Inferences(spans) => bytes_of(INFERENCES, spans),
-            Self::Layers(spans) => bytes_of(LAYERS, spans),
-            Self::GpuSpans(spans) => bytes_of(GPU_SPANS, spans),
-            Self::Ended { peak_memory_bytes } => bytes_of(ENDED, peak_memory_bytes),
-            Self::Failed(cause) => bytes_of(FAILED, cause),
-            Self::Started { pid } => bytes_of(STARTED, pid),
+            Self::Loaded(loaded) => framed(LOADED, loaded),
+            Self::Inferences(spans) => framed(INFERENCES, spans),
+            Self::Layers(spans) => framed(LAYERS, spans),
+            Self::GpuSpans(spans) => framed(GPU_SPANS, spans),
+            Self::Ended { peak_memory_bytes } => framed(ENDED, peak_memory_bytes),
+            Self::Failed(cause) => framed(FAILED, cause),
+            Self::Started { pid } => framed(STARTED, pid),
         }
     }
 
@@ -138,44 +139,21 @@ impl FromRunner {
         let Some(frame) = reader.next_frame()? else { return Ok(None) };
         let (kind, payload) = (frame.header.kind, frame.payload);
         match kind {
-            LOADED => value_of(kind, payload).map(Self::Loaded),
-            INFERENCES => value_of(kind, payload).map(Self::Inferences),
-            LAYERS => value_of(kind, payload).map(Self::Layers),
-            GPU_SPANS => value_of(kind, payload).map(Self::GpuSpans),
-            ENDED => {
-                value_of(kind, payload).map(|peak_memory_bytes| Self::Ended { peak_memory_bytes })
-            }
-            FAILED => value_of(kind, payload).map(Self::Failed),
-            STARTED => value_of(kind, payload).map(|pid| Self::Started { pid }),
+            LOADED => read(kind, payload).map(Self::Loaded),
+            INFERENCES => read(kind, payload).map(Self::Inferences),
+            LAYERS => read(kind, payload).map(Self::Layers),
+            GPU_SPANS => read(kind, payload).map(Self::GpuSpans),
+            ENDED => read(kind, payload).map(|peak_memory_bytes| Self::Ended { peak_memory_bytes }),
+            FAILED => read(kind, payload).map(Self::Failed),
+            STARTED => read(kind, payload).map(|pid| Self::Started { pid }),
             _ => Err(PipeError::Malformed { kind }),
         }
         .map(Some)
     }
 }
 
-fn bytes_of<T: Serialize>(kind: u8, value: &T) -> Vec<u8> {
-    let payload = postcard::to_stdvec(value).unwrap_or_default();
-    let header = Header {
-        kind,
-        length: 0,
-        codec: Codec::Postcard.id(),
-        flags: 0,
-        count: 0,
-        identity: Identity::default(),
-    };
-    let mut bytes = Vec::new();
-    // The largest message, a description of 500 layers, is 20 kB: a third of a frame.
-    if frame::encode(header, &payload, &mut bytes).is_err() {
-        bytes.clear();
-    }
-    bytes
-}
-
-fn value_of<T: DeserializeOwned>(kind: u8, payload: &[u8]) -> Result<T, PipeError> {
-    match postcard::take_from_bytes(payload) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(PipeError::Malformed { kind }),
-    }
+fn read<T: DeserializeOwned>(kind: u8, payload: &[u8]) -> Result<T, PipeError> {
+    value_of(payload).ok_or(PipeError::Malformed { kind })
 }
 
 #[cfg(test)]

@@ -26,7 +26,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply};
-use crate::frame::{self, Codec, FrameError, Header, Identity};
+use crate::frame::FrameError;
+use crate::message::{framed, framed_bytes, value_of};
 use crate::record::Gap;
 use crate::units::Nanos;
 
@@ -128,34 +129,20 @@ impl Message {
     /// The message as a frame.
     #[must_use]
     pub fn to_frame(&self) -> Vec<u8> {
-        let (kind, payload) = match self {
-            Self::Hello(hello) => (HELLO, encode(hello)),
-            Self::Command(id, command) => (COMMAND, encode(&(id, command))),
-            Self::Reply(id, reply) => (REPLY, encode(&(id, reply))),
-            Self::Acknowledge(have) => (ACKNOWLEDGE, encode(have)),
-            Self::FetchEnd(end) => (FETCH_END, encode(end)),
-            Self::Live(bytes) => (LIVE, bytes.clone()),
-            Self::LiveDropped(count) => (LIVE_DROPPED, encode(count)),
-            Self::Hole(gap) => (HOLE, encode(gap)),
-            Self::Ping => (PING, Vec::new()),
-            Self::Farewell(farewell) => (FAREWELL, encode(farewell)),
-            Self::Unknown(kind) => (*kind, Vec::new()),
-        };
-        let header = Header {
-            kind,
-            length: 0,
-            codec: Codec::Postcard.id(),
-            flags: 0,
-            count: 0,
-            identity: Identity::default(),
-        };
-        let mut bytes = Vec::new();
-        // Every message is far below the limit but a live copy, whose frame was
-        // itself within it; one too large for a second header is left out.
-        if frame::encode(header, &payload, &mut bytes).is_err() {
-            bytes.clear();
+        match self {
+            Self::Hello(hello) => framed(HELLO, hello),
+            Self::Command(id, command) => framed(COMMAND, &(id, command)),
+            Self::Reply(id, reply) => framed(REPLY, &(id, reply)),
+            Self::Acknowledge(have) => framed(ACKNOWLEDGE, have),
+            Self::FetchEnd(end) => framed(FETCH_END, end),
+            // A live copy whose frame leaves no room for a second header is left out.
+            Self::Live(bytes) => framed_bytes(LIVE, bytes),
+            Self::LiveDropped(count) => framed(LIVE_DROPPED, count),
+            Self::Hole(gap) => framed(HOLE, gap),
+            Self::Ping => framed_bytes(PING, &[]),
+            Self::Farewell(farewell) => framed(FAREWELL, farewell),
+            Self::Unknown(kind) => framed_bytes(*kind, &[]),
         }
-        bytes
     }
 
     /// Decodes the message in a frame of kind 0x80 and above.
@@ -229,16 +216,8 @@ pub(crate) fn agree(hello: &Hello) -> Result<(), SessionError> {
     Ok(())
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    // postcard fails only for lengths that are not known in advance; no message has one.
-    postcard::to_stdvec(value).unwrap_or_default()
-}
-
 fn decode<T: DeserializeOwned>(kind: u8, payload: &[u8]) -> Result<T, SessionError> {
-    match postcard::take_from_bytes(payload) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(SessionError::Malformed { kind }),
-    }
+    value_of(payload).ok_or(SessionError::Malformed { kind })
 }
 
 #[cfg(test)]
