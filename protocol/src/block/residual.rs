@@ -75,16 +75,17 @@ fn write_rice(values: &[u32], writer: &mut BitWriter<'_>) {
         writer.put_all(pairs);
         return;
     }
-    for &value in values {
+    // Either code fits one put, and which of them it is is a choice between two
+    // numbers: where a load steps, a branch would be guessed wrong.
+    let escape = (1_u64.wrapping_shl(ESCAPE), ESCAPE.wrapping_add(1));
+    let codes = values.iter().map(|&value| {
         let zeros = value.wrapping_shr(k);
-        if zeros < ESCAPE {
-            let rest = u64::from(value & mask).wrapping_shl(1) | 1;
-            writer.put(rest.wrapping_shl(zeros), zeros.wrapping_add(length));
-        } else {
-            writer.put(1_u64.wrapping_shl(ESCAPE), ESCAPE.wrapping_add(1));
-            writer.put(u64::from(value), u32::BITS);
-        }
-    }
+        let rest = u64::from(value & mask).wrapping_shl(1) | 1;
+        let code = (rest.wrapping_shl(zeros), zeros.wrapping_add(length));
+        let wide = u64::from(value).wrapping_shl(escape.1) | escape.0;
+        if zeros < ESCAPE { code } else { (wide, escape.1.wrapping_add(u32::BITS)) }
+    });
+    writer.put_all(codes);
 }
 
 /// The Rice parameter that costs fewest bits, sought from the mean's downward:
