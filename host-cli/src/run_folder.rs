@@ -105,8 +105,8 @@ impl RunFolder {
             ));
         }
         let absent = |folder: &&Path| !folder.as_os_str().is_empty() && !folder.exists();
-        let made = path.ancestors().take_while(absent).map(Path::to_owned).collect();
-        fs::create_dir_all(&path).map_err(|error| {
+        let made: Vec<PathBuf> = path.ancestors().take_while(absent).map(Path::to_owned).collect();
+        fs::create_dir_all(&path).and_then(|()| sync_parents(&made)).map_err(|error| {
             Failure::of(
                 Exit::Failed,
                 format!("directory {} cannot be made", path.display()),
@@ -184,6 +184,15 @@ impl RunFolder {
             )
         })
     }
+}
+
+/// Makes the names of new folders durable: what is acknowledged to a board must
+/// not lie in a folder that a power cut takes away again.
+fn sync_parents(made: &[PathBuf]) -> std::io::Result<()> {
+    made.iter().try_for_each(|folder| {
+        let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+        fs::File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    })
 }
 
 /// What a store's error means to a user.

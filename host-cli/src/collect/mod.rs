@@ -190,6 +190,7 @@ impl Collector<'_> {
             if ended || intake.is_full() {
                 let over = self.commit(client, &mut intake).await?;
                 if ended || over {
+                    self.last_burst(client, &clocks).await?;
                     return Ok(if *stopping { Collected::Stopped } else { Collected::Whole });
                 }
             }
@@ -219,12 +220,25 @@ impl Collector<'_> {
                 } else {
                     self.store.append_clock_exchanges(&clocks.burst).map_err(stored)?;
                     clocks.burst.clear();
+                    clocks.stored += 1;
                 }
                 Ok(false)
             }
             // Answers to Stop, and messages that a collector did not ask for.
             Arrived::Other(_) => Ok(false),
         }
+    }
+
+    /// Asks for the board's clock where a link was over before its first burst:
+    /// a run that is fetched in the morning has its offset too.
+    async fn last_burst(&mut self, client: &mut Client, clocks: &Clocks) -> Result<(), LinkEnd> {
+        if clocks.stored == 0
+            && let Ok(burst) = client.clock_burst().await
+        {
+            self.store.append_clock_exchanges(&burst).map_err(stored)?;
+        }
+        // A link that is cut now has brought all that was asked for.
+        Ok(())
     }
 
     /// Commits, then acknowledges; true where the run's end was among them and
@@ -252,11 +266,14 @@ struct Clocks {
     schedule: Schedule,
     /// Those of the present burst: they are stored together at its end.
     burst: Vec<ClockExchange>,
+    /// Bursts that were stored.
+    stored: u32,
 }
 
 impl Clocks {
     fn starting() -> Self {
-        Self { schedule: Schedule::starting(clock::since_boot()), burst: Vec::new() }
+        let schedule = Schedule::starting(clock::since_boot());
+        Self { schedule, burst: Vec::new(), stored: 0 }
     }
 }
 
