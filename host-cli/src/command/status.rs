@@ -30,15 +30,14 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
         None => line("no run goes on")?,
         Some(current) => {
             let left = (current.ends - status.now).0.max(0) / NANOS_PER_SECOND;
-            let what = current
-                .cell
-                .as_ref()
-                .map_or_else(String::new, |cell| format!(" {} batch {}", cell.network, cell.batch));
-            let trial = current.trial.map_or_else(String::new, |trial| {
-                format!(" trial {}/{}", trial + 1, current.trials)
-            });
-            let (run, phase) = (&current.run, current.phase.name());
-            line(&format!("run {run}:{trial}{what}, {phase}, {} left", duration(left)))?;
+            let cell = current.cell.as_ref();
+            let what = cell.map(|cell| format!("{} batch {}", cell.network, cell.batch));
+            let trial =
+                current.trial.map(|trial| format!("trial {}/{}", trial + 1, current.trials));
+            let phase = Some(current.phase.name().to_owned());
+            let left = Some(format!("{} left", duration(left)));
+            let parts: Vec<String> = [trial, what, phase, left].into_iter().flatten().collect();
+            line(&format!("run {}: {}", current.run, parts.join(", ")))?;
         }
     }
     for run in &status.runs {
