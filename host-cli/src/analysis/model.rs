@@ -146,6 +146,8 @@ pub enum Reason {
     Stopped,
     /// Weights or threads differ within the cell.
     Mixed,
+    /// The agent ended before the trial did, and it was measured again.
+    Repeated,
 }
 
 impl Reason {
@@ -170,6 +172,7 @@ impl Reason {
             Self::TrialFailed => "trial_failed",
             Self::Stopped => "stopped",
             Self::Mixed => "mixed",
+            Self::Repeated => "repeated",
         }
     }
 
@@ -194,6 +197,7 @@ impl Reason {
             Self::TrialFailed => "a trial failed",
             Self::Stopped => "the run was stopped first",
             Self::Mixed => "weights or threads differ between windows of the cell",
+            Self::Repeated => "the agent ended before the trial did; it was measured again",
         }
     }
 }
