@@ -254,6 +254,7 @@ fn is_own(term: Term) -> bool {
         | Term::BusGain
         | Term::BusOffset
         | Term::Quantisation
+        | Term::Temperature
         | Term::Baseline => false,
     }
 }

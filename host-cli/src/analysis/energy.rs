@@ -21,8 +21,10 @@ use wattline_protocol::code::{BusCode, RailScale, ShuntCode};
 use wattline_protocol::record::{ChipDescription, ErrorLimits, RailDescription};
 use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
 
+use super::drift::{Drift, SHUNT_DRIFT_PER_K};
 use super::model::{Energy, Term};
-use super::statistics::{count, deviation, series_uncertainty};
+use super::scatter::Scatter;
+use super::statistics::{deviation, series_uncertainty};
 use crate::recording::instant;
 
 /// An interval between usable samples is a gap beyond this many periods.
@@ -31,15 +33,15 @@ pub const GAP_PERIODS: f64 = 2.5;
 /// in seconds: scheduling of the sampler's thread between the bus's stop and
 /// the clock's read (p99 of a real-time thread is 92 µs, its median 53 µs).
 const STAMP_JITTER_S: f64 = 50e-6;
-/// Variance of the distance between a white series and the middle of its two
-/// neighbours, in units of the series' own: 1 + 1/4 + 1/4.
-const SECOND_DIFFERENCE_VARIANCE: f64 = 1.5;
 
 /// What one rail's codes mean, where they lie in time and how wrong they may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sensor {
     scale: RailScale,
     limits: ErrorLimits,
+    drift: Drift,
+    /// How far the board was from the 25 °C of the limits, in kelvin.
+    off_25_c_k: f64,
     /// From the centre of the shunt's conversion to the end of the row.
     centre_before_end: Nanos,
     /// Expected time between new values, in seconds.
@@ -60,10 +62,20 @@ impl Sensor {
         Self {
             scale: rail.scale,
             limits: rail.limits,
+            drift: Drift::of(chip.kind),
+            off_25_c_k: 0.0,
             centre_before_end: Nanos(before),
             period_s: f64::from(period_ns) * 1e-9,
             slot: usize::from(rail.slot),
         }
+    }
+
+    /// The same sensor on a board that was `kelvin` away from 25 °C, where the
+    /// datasheet's limits hold.
+    #[must_use]
+    pub const fn off_25_c(mut self, kelvin: f64) -> Self {
+        self.off_25_c_k = kelvin.abs();
+        self
     }
 
     /// Centre of the conversion window whose code a row that ended at `row_end`
@@ -327,33 +339,15 @@ impl Series<'_> {
         integral.missing_j = spread_w * squares.sqrt();
     }
 
-    /// Noise of the samples and what happened between conversion windows: the
-    /// scatter that a straight line through a sample's two neighbours leaves,
-    /// taken as independent from sample to sample (s_P²T²/N with ρ = 0, since
-    /// what neighbours share the trapezoid has followed). Rounding that is
+    /// Noise of the samples, and what happened between them. Rounding that is
     /// already counted is taken out again.
     fn add_noise(&self, weights: &[f64], integral: &mut Integral) {
-        let longest = GAP_PERIODS * self.sensor.period_s;
-        let (mut squares, mut terms) = (0.0, 0_usize);
-        for (points, times) in self.points.windows(3).zip(self.times.windows(3)) {
-            let (before, after) = (times[1] - times[0], times[2] - times[1]);
-            let inside = times[1] >= 0.0 && times[1] <= self.seconds;
-            if !inside || before <= 0.0 || before > longest || after > longest {
-                continue;
-            }
-            let part = before / (before + after);
-            let line = self.sensor.power(&points[0]).0 * (1.0 - part)
-                + self.sensor.power(&points[2]).0 * part;
-            squares += (self.sensor.power(&points[1]).0 - line).powi(2);
-            terms += 1;
-        }
-        if terms == 0 {
-            return;
-        }
-        let variance = squares / count(terms) / SECOND_DIFFERENCE_VARIANCE;
+        let powers: Vec<f64> = self.points.iter().map(|point| self.sensor.power(point).0).collect();
+        let longest_s = GAP_PERIODS * self.sensor.period_s;
+        let scatter = Scatter::of(&powers, self.times, self.seconds, longest_s);
         let weight_squares: f64 = weights.iter().map(|weight| weight.powi(2)).sum();
-        let noise = variance * weight_squares - integral.quantisation_j.powi(2);
-        integral.statistical_j = noise.max(0.0).sqrt();
+        let noise = scatter.noise_w.powi(2) * weight_squares - integral.quantisation_j.powi(2);
+        integral.statistical_j = noise.max(0.0).sqrt().hypot(scatter.steps_j);
     }
 }
 
@@ -385,13 +379,19 @@ impl Integral {
         let volt_seconds = self.volt_seconds - idle.volts * self.seconds;
         let coulombs = self.coulombs - idle.amperes * self.seconds;
         let relative = |limit: f64| joules.abs() * rectangular(limit);
-        let shunt_offset_a = rectangular(limits.shunt_offset_v) / sensor.scale.shunt_ohm;
+        let offset_j =
+            |volts: f64| volt_seconds.abs() * rectangular(volts) / sensor.scale.shunt_ohm;
+        let Drift { shunt_offset_v_per_k, gain_per_k } = sensor.drift;
+        // Resistor, both gains and the offset drift each for itself.
+        let gains_per_k = SHUNT_DRIFT_PER_K.hypot(gain_per_k).hypot(gain_per_k);
+        let temperature_j = relative(gains_per_k).hypot(offset_j(shunt_offset_v_per_k));
         let terms = vec![
             (Term::ShuntResistance, relative(limits.shunt_tolerance)),
             (Term::ShuntGain, relative(limits.shunt_gain)),
-            (Term::ShuntOffset, volt_seconds.abs() * shunt_offset_a),
+            (Term::ShuntOffset, offset_j(limits.shunt_offset_v)),
             (Term::BusGain, relative(limits.bus_gain)),
             (Term::BusOffset, coulombs.abs() * rectangular(limits.bus_offset_v)),
+            (Term::Temperature, temperature_j * sensor.off_25_c_k),
             (Term::Quantisation, self.quantisation_j),
             (Term::Edges, self.edges_j),
             (Term::Missing, self.missing_j),

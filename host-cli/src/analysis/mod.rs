@@ -11,10 +11,12 @@ mod baseline;
 mod cells;
 mod clock_offset;
 pub mod compare;
+pub mod drift;
 pub mod energy;
 mod error;
 pub mod model;
 mod rails;
+mod scatter;
 pub mod statistics;
 #[cfg(test)]
 mod tests;

@@ -42,6 +42,8 @@ pub enum Term {
     Statistical,
     /// The idle power that a net energy subtracts.
     Baseline,
+    /// Drift of resistor, gains and offset away from 25 °C.
+    Temperature,
 }
 
 impl Term {
@@ -59,6 +61,7 @@ impl Term {
             Self::Missing => "missing time",
             Self::Statistical => "repeats",
             Self::Baseline => "idle baseline",
+            Self::Temperature => "temperature",
         }
     }
 }
@@ -109,7 +112,7 @@ impl Verdict {
     }
 }
 
-/// Why a verdict is not `valid`. `code()` is what exports print, joined by `;`.
+/// Why a verdict is not `valid`; `undersampled` alone leaves it so. `code()` is what exports print, joined by `;`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reason {
     /// The campaign was a first look.
@@ -146,8 +149,9 @@ pub enum Reason {
     Stopped,
     /// Weights or threads differ within the cell.
     Mixed,
-    /// The agent ended before the trial did, and it was measured again.
-    Repeated,
+    /// A single inference is shorter than 20 sampling periods: only the mean
+    /// over the window's inferences is measured, not one of them.
+    Undersampled,
 }
 
 impl Reason {
@@ -172,7 +176,7 @@ impl Reason {
             Self::TrialFailed => "trial_failed",
             Self::Stopped => "stopped",
             Self::Mixed => "mixed",
-            Self::Repeated => "repeated",
+            Self::Undersampled => "undersampled",
         }
     }
 
@@ -197,7 +201,10 @@ impl Reason {
             Self::TrialFailed => "a trial failed",
             Self::Stopped => "the run was stopped first",
             Self::Mixed => "weights or threads differ between windows of the cell",
-            Self::Repeated => "the agent ended before the trial did; it was measured again",
+            Self::Undersampled => {
+                "an inference is shorter than 20 sampling periods: the mean over many is measured, \
+                 a single one is not"
+            }
         }
     }
 }
@@ -207,7 +214,7 @@ impl Reason {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
-    /// Its reasons, sorted, each once; empty where valid.
+    /// Its reasons, sorted, each once; where valid, `undersampled` at most.
     pub reasons: Vec<Reason>,
 }
 

@@ -6,6 +6,7 @@
 use wattline_protocol::record::{ChipDescription, RailDescription, RailRole};
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::drift::off_25_c_k;
 use super::energy::{Point, Sensor};
 use super::error::AnalysisError;
 use crate::recording::Recording;
@@ -87,7 +88,8 @@ impl<'a> Measured<'a> {
         t1: BoardTime,
     ) -> Result<Vec<(Sensor, Vec<Point>)>, AnalysisError> {
         let series = self.rails.iter().map(|(_, rail, chip)| {
-            let sensor = Sensor::new(rail, chip);
+            let off_k = off_25_c_k(self.recording, self.epoch, t0);
+            let sensor = Sensor::new(rail, chip).off_25_c(off_k);
             let points = points(self.recording, self.epoch, rail, chip, (t0, t1))?;
             Ok((sensor, points))
         });

@@ -17,6 +17,8 @@ const UNSTEADY_PART: f64 = 0.03;
 const IDLE_DRIFT_PART: f64 = 0.03;
 /// Half-width of the repeats' 95 % interval, as a part of the value.
 const WIDE_PART: f64 = 0.02;
+/// Sampling periods in an inference below which its own energy cannot be told.
+const INFERENCE_PERIODS_MIN: f64 = 20.0;
 /// A difference below this many standard uncertainties may be chance.
 const SIGNIFICANT: f64 = 2.0;
 
@@ -29,8 +31,7 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::Gap
         | Reason::NoSamples
         | Reason::Overrange
-        | Reason::Mixed
-        | Reason::Repeated => Verdict::Invalid,
+        | Reason::Mixed => Verdict::Invalid,
         Reason::Quick
         | Reason::SomeMissing
         | Reason::Unsteady
@@ -42,6 +43,8 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::FewWindows
         | Reason::TrialFailed
         | Reason::Stopped => Verdict::Flagged,
+        // The mean over a train of inferences is as good as ever.
+        Reason::Undersampled => Verdict::Valid,
     }
 }
 
@@ -88,6 +91,12 @@ pub(super) fn drifted(drift_w: f64, net_w: f64) -> bool {
     drift_w.abs() > IDLE_DRIFT_PART * net_w.abs()
 }
 
+/// True where inferences of `latency_s` are too short for samples `period_s`
+/// apart to tell one from the next.
+pub(super) fn undersampled(latency_s: f64, period_s: f64) -> bool {
+    latency_s < INFERENCE_PERIODS_MIN * period_s
+}
+
 /// True where a repeats' standard uncertainty makes too wide an interval.
 pub(super) fn wide(standard: f64, value: f64) -> bool {
     2.0 * standard > WIDE_PART * value.abs()
@@ -112,6 +121,13 @@ mod tests {
         assert_eq!(reasons(0.002, 0.01), [Reason::SomeMissing]);
         assert_eq!(reasons(0.06, 0.01), [Reason::Missing]);
         assert_eq!(reasons(0.01, 0.11), [Reason::SomeMissing, Reason::Gap]);
+    }
+
+    #[test]
+    fn an_undersampled_inference_is_marked_and_its_windows_mean_stays_valid() {
+        assert!(undersampled(0.0167, 840e-6) && !undersampled(0.0169, 840e-6));
+        let judged = judge(vec![Reason::Undersampled]);
+        assert_eq!((judged.verdict, judged.reasons.len()), (Verdict::Valid, 1));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::error::AnalysisError;
 use super::model::{Energy, Reason, Term, WindowResult};
 use super::rails::{Measured, ShuntCorrection};
 use super::statistics::{count, deviation, mean};
-use super::verdict::{Halves, drifted, judge, missing};
+use super::verdict::{Halves, drifted, judge, missing, undersampled};
 use crate::recording::Recording;
 
 /// Fewest inferences in each half of a window for a comparison of their speed.
@@ -72,26 +72,12 @@ impl<'a> Windows<'a> {
     pub(super) fn measure(&self) -> Result<Vec<Measurement>, AnalysisError> {
         let mut closes: Vec<_> = self.recording.windows.iter().collect();
         closes.sort_by_key(|close| (close.epoch, close.record.t0));
-        // A trial that the agent's end broke behind its window is made again.
-        let last: BTreeMap<u32, u32> = closes
-            .iter()
-            .filter_map(|close| match close.record.kind {
-                WindowKind::Trial(trial) => Some((trial, close.record.window)),
-                WindowKind::Idle(_) => None,
-            })
-            .collect();
         let mut measurements = Vec::new();
         for close in closes {
             if let WindowKind::Trial(trial) = close.record.kind
                 && let Some(&cell) = self.cells.get(&trial)
             {
-                let mut one = self.one(close.epoch, trial, cell, &close.record)?;
-                if last.get(&trial) != Some(&close.record.window) {
-                    let mut reasons = one.result.judgement.reasons;
-                    reasons.push(Reason::Repeated);
-                    one.result.judgement = judge(reasons);
-                }
-                measurements.push(one);
+                measurements.push(self.one(close.epoch, trial, cell, &close.record)?);
             }
         }
         Ok(measurements)
@@ -159,15 +145,23 @@ impl<'a> Windows<'a> {
         let short = seconds < self.campaign.window_s_min.max(sweeps_s)
             || close.inferences < u64::from(self.campaign.inferences_min)
             || close.images == 0;
+        let latency_s = (close.inferences > 0).then(|| seconds / inferences(close));
+        let marked = latency_s.is_some_and(|latency_s| undersampled(latency_s, period_s));
         let quick = self.campaign.mode == Mode::Quick;
         let short = short.then_some(Reason::Short);
-        short.into_iter().chain(quick.then_some(Reason::Quick)).collect()
+        let marked = marked.then_some(Reason::Undersampled);
+        short.into_iter().chain(quick.then_some(Reason::Quick)).chain(marked).collect()
     }
 
     fn warm_up_reason(&self, key: (u32, u32)) -> Option<Reason> {
         let end = self.ends.get(&key)?;
         (!end.warm_up.steady).then_some(Reason::NotWarm)
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no count of ours reaches 2^53")]
+fn inferences(close: &WindowClose) -> f64 {
+    close.inferences as f64
 }
 
 /// The energy of a window without samples: not a number, rather than a number
@@ -270,8 +264,8 @@ impl Rails {
     }
 }
 
-/// Energies of several rails, added. Gains of one chip, the placement in time
-/// and gaps move all rails together: their terms add. Resistors, offsets,
+/// Energies of several rails, added. Gains of one chip, its temperature, the
+/// placement in time and gaps move all rails together: their terms add. Resistors, offsets,
 /// rounding and noise are each rail's own: their squares add.
 fn sum(energies: impl Iterator<Item = Energy>) -> Energy {
     let mut joules = Joules(0.0);
@@ -288,7 +282,7 @@ fn sum(energies: impl Iterator<Item = Energy>) -> Energy {
 
 fn is_common(term: Term) -> bool {
     match term {
-        Term::ShuntGain | Term::BusGain | Term::Edges | Term::Missing => true,
+        Term::ShuntGain | Term::BusGain | Term::Temperature | Term::Edges | Term::Missing => true,
         Term::ShuntResistance
         | Term::ShuntOffset
         | Term::BusOffset

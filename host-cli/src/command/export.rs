@@ -1,6 +1,8 @@
 //! `wattline export`: write a recorded run in other formats.
 //!
-//! `--to csv` writes samples.csv, windows.csv and cells.csv into RUN/export.
+//! `--to csv` writes samples.csv, windows.csv and cells.csv into RUN/export, and
+//! with them budget.csv (terms of each energy's uncertainty) and rails.csv
+//! (shunts as recorded and as used).
 
 use super::{line, report, shunt_corrections};
 use crate::args::ExportArgs;

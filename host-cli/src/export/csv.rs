@@ -1,10 +1,12 @@
-//! CSV: samples, windows and cells as tables.
+//! CSV: samples, windows, cells and what stands behind them, as tables.
 //!
 //! Owns the columns, whose names and order scripts rely on (DESIGN, contract).
 //! Source: RFC 4180, with `\n` as the end of a line.
 //!
 //! `u_` is the expanded uncertainty, k = 2; `true_` is empty where nothing is
 //! simulated; an absent or unmeasured number is an empty field.
+
+mod basis;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -46,8 +48,9 @@ pub enum CsvError {
     Samples(#[from] AnalysisError),
 }
 
-/// Writes `samples.csv`, `windows.csv` and `cells.csv` into `folder`, which is
-/// made where it is absent, and returns their paths.
+/// Writes `samples.csv`, `windows.csv`, `cells.csv`, `budget.csv` and
+/// `rails.csv` into `folder`, which is made where it is absent, and returns
+/// their paths.
 ///
 /// # Errors
 /// [`CsvError`] naming the file.
@@ -75,6 +78,8 @@ pub fn export(
         file("samples.csv", &|out| write_samples(recording, analysis, out))?,
         file("windows.csv", &|out| Ok(write_windows(analysis, out)?))?,
         file("cells.csv", &|out| Ok(write_cells(analysis, out)?))?,
+        file("budget.csv", &|out| Ok(basis::write_budget(analysis, out)?))?,
+        file("rails.csv", &|out| Ok(basis::write_rails(analysis, out)?))?,
     ])
 }
 

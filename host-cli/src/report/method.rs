@@ -14,12 +14,13 @@ use super::text::{brief, fixed};
 use crate::analysis::model::{Analysis, Energy, Term};
 
 /// All terms, in the order of the table.
-const TERMS: [Term; 10] = [
+const TERMS: [Term; 11] = [
     Term::ShuntResistance,
     Term::ShuntGain,
     Term::ShuntOffset,
     Term::BusGain,
     Term::BusOffset,
+    Term::Temperature,
     Term::Quantisation,
     Term::Edges,
     Term::Missing,

@@ -219,6 +219,7 @@ pub(super) fn windows(analysis: &Analysis) -> Markup {
                 th.n scope="col" { "gross energy" small { "J ±" } }
                 @if simulated { th.n scope="col" { "true gross" small { "J, simulated" } } }
                 th.n scope="col" { "net energy" small { "J ±" } }
+                th scope="col" { "dominant term" small { "gross / net" } }
                 th.n scope="col" { "missing" small { "%" } } th scope="col" { "verdict" small { "with its reasons" } }
             } }
             tbody { @for window in &analysis.windows { (window_row(analysis, window)) } }
@@ -233,6 +234,9 @@ fn window_row(analysis: &Analysis, window: &WindowResult) -> Markup {
         rounded(Uncertain { value: joules, expanded: window.energy.expanded().0 }).value
     };
     let missing = window.missing * 100.0;
+    let dominant = |energy: Option<&Energy>| {
+        energy.and_then(Energy::dominant).map_or(NONE, |term| term.name())
+    };
     html! {
         tr class=[is_invalid(&window.judgement).then_some("invalid")] {
             th.n scope="row" { (window.window) } td { (cell_name(analysis, window.cell)) }
@@ -243,6 +247,7 @@ fn window_row(analysis: &Analysis, window: &WindowResult) -> Markup {
                 td.n { (window.true_energy.map_or_else(|| NONE.into(), |j| truth(j.0))) }
             }
             (interval(window.net_energy.as_ref().map(energy)))
+            td { (dominant(Some(&window.energy))) " / " (dominant(window.net_energy.as_ref())) }
             td.n { @if missing > 0.0 { (fixed(missing, 2)) } @else { "0" } }
             (judged(&window.judgement))
         }

@@ -36,6 +36,8 @@ const MEASURES: &[&str] = &[
     "sampler.allocations",
     "energy.coverage",
     "energy.bias",
+    "energy.burst",
+    "energy.burst_spread",
     "clock.error",
     "clock.bound",
     "clock.outside",
