@@ -145,7 +145,7 @@ fn error(reader: Reader, length_ms: u32, seed: u64) -> Option<f64> {
         Way::Poll { config, cycle_us, conversion_us, period_us } => {
             let (points, sensor) = polled(
                 &board,
-                &*clock,
+                &clock,
                 t1,
                 &mut draw,
                 (config, cycle_us, conversion_us, period_us),
