@@ -220,7 +220,7 @@ fn a_run_whose_removal_has_begun_has_no_reader_that_waits_for_ever() {
     log.sync().unwrap();
     drop(log);
     assert!(spool.ack(&run_id(), &[StreamEnd { epoch: 1, stream: 0, next: 1 }]).unwrap());
-    model.fail_operation(model.operations(), crate::spool::model::ModelFault::Io);
+    model.fail_operation(model.operations(), ModelFault::Io);
     assert!(spool.remove_run(&run_id()).is_err());
     assert!(matches!(spool.reader(&run_id()), Err(SpoolError::Removed { .. })));
 }
