@@ -14,7 +14,7 @@ use wattline_protocol::record::{ChipKind, RailRole, RailSource, SkipReason};
 
 use super::place::{Place, below};
 use super::search::{Draft, NOT_CONNECTED, Search};
-use super::tree::{cell, entries_named, name_of, number, text, value};
+use super::tree::{cell, entries_named, is_shown, name_of, number, text, value};
 use crate::power::meter::{Files, StepFile};
 
 /// Millivolts, milliamperes; microwatts, microjoules.
@@ -100,7 +100,7 @@ impl Hwmon {
             let (volts, amperes) =
                 (file(format!("in{channel}_input")), file(format!("curr{channel}_input")));
             let label = text(&file(format!("in{channel}_label")));
-            if label.is_none() && !volts.exists() && !amperes.exists() {
+            if label.is_none() && !is_shown(&volts) && !is_shown(&amperes) {
                 continue;
             }
             seen = true;
@@ -132,7 +132,7 @@ impl Hwmon {
     fn one_channel(&self, chip: &str, search: &mut Search<'_>) {
         let file = |name: &str| self.folder.join(name);
         let node = self.place.as_ref().map(Place::node);
-        let bridged = self.name.contains('_').then(|| self.name.clone());
+        let bridged = self.name.contains(['_', '-']).then(|| self.name.clone());
         let label = ["in1_label", "curr1_label", "power1_label", "label"];
         let label = label.iter().find_map(|name| text(&file(name)));
         let label =
@@ -173,7 +173,7 @@ impl Hwmon {
         for channel in 1..=FILES_MAX {
             let file = |kind: &str, what: &str| self.folder.join(format!("{kind}{channel}_{what}"));
             let (volts, amperes) = (file("in", "input"), file("curr", "input"));
-            if volts.exists() && amperes.exists() {
+            if is_shown(&volts) && is_shown(&amperes) {
                 let label = text(&file("curr", "label")).or_else(|| text(&file("in", "label")));
                 let mut draft =
                     self.draft(&self.name, channel, label.or(Some(self.named(channel))));
@@ -191,7 +191,7 @@ impl Hwmon {
             (1..=FILES_MAX).filter_map(|channel| text(&file(channel, "label"))).collect();
         for channel in 1..=FILES_MAX {
             let paths = suffixes.iter().map(|suffix| file(channel, suffix));
-            let Some(path) = paths.into_iter().find(|path| path.exists()) else { continue };
+            let Some(path) = paths.into_iter().find(|path| is_shown(path)) else { continue };
             any = true;
             let label = text(&file(channel, "label"));
             let inner = label.as_deref().is_some_and(|label| is_contained(label, &labels));
@@ -261,7 +261,10 @@ impl ChannelNode {
         Self {
             label: text(&mainline.join("label")).or_else(|| text(&jetpack_4.join("ti,rail-name"))),
             shunt_ohm: ohms(micro_ohm.or(milli_ohm.map(|milli| milli * 1e3))),
-            is_disabled: text(&mainline.join("status")).is_some_and(|status| status == "disabled"),
+            is_disabled: [mainline, jetpack_4].iter().any(|node| {
+                let status = text(&node.join("status"));
+                status.is_some_and(|status| status == "disabled" || status.starts_with("fail"))
+            }),
         }
     }
 }
@@ -300,7 +303,7 @@ fn is_contained(label: &str, all: &[String]) -> bool {
 pub(super) fn bridges(root: &Path, chip: &str) -> usize {
     let folders = entries_named(&root.join("class/hwmon"), "hwmon");
     let names = folders.iter().filter_map(|folder| text(&folder.join("name")));
-    names.filter(|name| name.starts_with(chip) && name.contains('_')).count()
+    names.filter(|name| name.starts_with(chip) && name.contains(['_', '-'])).count()
 }
 
 /// Labels under which boards have their whole input, and a module its whole
@@ -310,7 +313,9 @@ const TOTAL_LABELS: [&str; 7] =
 
 /// Total or part, by the label.
 pub(super) fn role_of(label: &str) -> RailRole {
-    if TOTAL_LABELS.contains(&label) { RailRole::Total } else { RailRole::Part }
+    // `iio-hwmon` writes `_` where the device tree's node has `-`.
+    let label = if label.starts_with("ina") { label.replace('-', "_") } else { label.to_owned() };
+    if TOTAL_LABELS.contains(&label.as_str()) { RailRole::Total } else { RailRole::Part }
 }
 
 /// Whether a label says that the channel leads nowhere.

@@ -13,7 +13,7 @@ use wattline_protocol::record::{ChipKind, RailSource, SkipReason};
 use super::hwmon::{ChannelNode, bridges, inside, ohms};
 use super::place::{Place, below};
 use super::search::{Draft, Search};
-use super::tree::{entries_named, name_of, number, text};
+use super::tree::{entries_named, is_shown, name_of, number, text};
 use crate::power::meter::{Files, StepFile};
 
 /// Millivolts, milliamperes, milliwatts.
@@ -52,7 +52,7 @@ fn jetpack_4(folder: &Path, place: Option<&Place>, search: &mut Search<'_>) {
     for index in 0..3_u8 {
         let file = |name: &str, tail: &str| folder.join(format!("{name}{index}{tail}"));
         let label = text(&file("rail_name_", ""));
-        if label.is_none() && !file("in_voltage", "_input").exists() {
+        if label.is_none() && !is_shown(&file("in_voltage", "_input")) {
             continue;
         }
         let channel = index + 1;
@@ -61,7 +61,7 @@ fn jetpack_4(folder: &Path, place: Option<&Place>, search: &mut Search<'_>) {
         draft.shunt_ohm = node.shunt_ohm;
         let milli = |path: PathBuf| StepFile { path, step: MILLI };
         let watts = file("in_power", "_input");
-        if draft.is_not_connected() {
+        if node.is_disabled || draft.is_not_connected() {
             draft.skipped = Some(SkipReason::NotConnected);
         } else {
             draft.take(Files::VoltsAmperes {

@@ -92,7 +92,8 @@ impl Draft {
         self.place.as_ref().map(Place::key)
     }
 
-    /// Readings that the driver gives a second.
+    /// Readings that the driver gives a second; no more than bus and chip make
+    /// new ones, however fast its files repeat the last.
     fn rate_hz(&self) -> Option<f64> {
         let files = self.files.as_ref().filter(|_| self.skipped.is_none())?;
         let begun = SystemClock.now();
@@ -101,7 +102,8 @@ impl Draft {
             let _ = readable(files);
         }
         let taken = (SystemClock.now() - begun).as_seconds().0;
-        Some(f64::from(RATE_READS) / taken.max(f64::MIN_POSITIVE))
+        let read = f64::from(RATE_READS) / taken.max(f64::MIN_POSITIVE);
+        Some(self.limit_hz.map_or(read, |limit| read.min(limit)))
     }
 
     fn detected(&self) -> DetectedRail {

@@ -61,6 +61,12 @@ pub(super) fn entries_named(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     entries(folder).into_iter().filter(|path| name_of(path).starts_with(prefix)).collect()
 }
 
+/// Whether an attribute is in its folder, readable or not: a link that leads
+/// nowhere is one, and its rail is told with the reason.
+pub(super) fn is_shown(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
 pub(super) fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or("")
 }
