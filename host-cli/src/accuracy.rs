@@ -70,6 +70,7 @@ struct Summary {
     network: String,
     weights_sha256: String,
     classes: u64,
+    preprocess: Preprocess,
     precision: String,
     device: String,
     images_sha256: String,
@@ -78,6 +79,11 @@ struct Summary {
     top5: Option<Share>,
     #[serde(default)]
     corrupt: Vec<Value>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Preprocess {
+    crop: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,6 +158,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<MeasuredAccuracy, AccuracyFileErro
         precision: summary.precision,
         device: summary.device,
         classes: summary.classes,
+        size: summary.preprocess.crop,
         images_sha256: summary.images_sha256,
         images: summary.images,
         corrupt: summary.corrupt.len() as u64,
@@ -201,7 +208,7 @@ mod tests {
         let top1 = if images > 0 { share } else { "null" };
         format!(
             r#"{{"version":1,"network":"{network}","weights_sha256":"{}","classes":1000,
-            "preprocess":{{}},"precision":"f32","device":"cpu","images_sha256":"{}",
+            "preprocess":{{"crop":224}},"precision":"f32","device":"cpu","images_sha256":"{}",
             "images":{images},"top1":{top1},"top5":null,"interval":"Wilson 95 %","corrupt":[{{}}]}}"#,
             "ab".repeat(32),
             "cd".repeat(32)

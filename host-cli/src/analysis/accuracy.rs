@@ -21,7 +21,7 @@ pub fn image_sets(measured: &[MeasuredAccuracy]) -> Vec<&str> {
 }
 
 /// The accuracy that stands for `cell`: measured over the images `set` with the
-/// cell's own weights and precision; else what is published of its network,
+/// cell's own weights, precision and image size; else what is published of its network,
 /// unless `set` has other classes than the published figures.
 #[must_use]
 pub fn accuracy_of(
@@ -32,6 +32,7 @@ pub fn accuracy_of(
     let in_set = || measured.iter().filter(|one| Some(one.images_sha256.as_str()) == set);
     let own = in_set().find(|one| {
         one.weights_sha256 == cell.weights_sha256
+            && one.size == cell.cell.size
             && one.precision == cell.cell.precision.name()
             && is_same_network(&one.network, &cell.cell.network)
     });
@@ -42,7 +43,9 @@ pub fn accuracy_of(
             origin: AccuracyOrigin::Measured { images: own.images, device: own.device.clone() },
         });
     }
-    if in_set().any(|one| one.classes != PUBLISHED_CLASSES) {
+    if in_set().any(|one| one.classes != PUBLISHED_CLASSES)
+        || cell.cell.size != published_size(&cell.cell.network)
+    {
         return None;
     }
     let row = published_accuracy(&cell.cell.network, file_stem(&cell.cell.weights))?;
@@ -51,6 +54,15 @@ pub fn accuracy_of(
         top5: row.top5_percent.map(|percent| [percent; 3]),
         origin: AccuracyOrigin::Published { source: row.source() },
     })
+}
+
+/// Side of the images, in pixels, that a published accuracy of `network` is for.
+fn published_size(network: &str) -> u32 {
+    match network {
+        "inception-v3" | "inception-v4" => 299,
+        "alexnet-bvlc" => 227,
+        _ => 224,
+    }
 }
 
 /// An id, or a graph file of which the path may differ and the digest not.
@@ -85,6 +97,7 @@ mod tests {
             precision: "f32".into(),
             device: "cuda:0".into(),
             classes,
+            size: 224,
             images_sha256: images.into(),
             images: 500,
             corrupt: 0,
@@ -106,6 +119,9 @@ mod tests {
         let mut other = cell();
         other.weights_sha256 = "cd".repeat(32);
         assert_eq!(is_measured(&all, "aa", &other), Some(false));
+        let mut small = cell();
+        small.cell.size = 64;
+        assert_eq!(is_measured(&all, "aa", &small), None, "nor is what is published for it");
         let mut half = all.clone();
         half[0].precision = "f16".into();
         assert_eq!(is_measured(&half, "aa", &cell()), Some(false));

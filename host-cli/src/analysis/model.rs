@@ -346,6 +346,8 @@ pub struct MeasuredAccuracy {
     pub device: String,
     /// Classes that the network tells.
     pub classes: u64,
+    /// Side of the images that entered the network, in pixels.
+    pub size: u32,
     /// SHA-256 over the images' names and classes, in hex.
     pub images_sha256: String,
     /// Images that were answered.

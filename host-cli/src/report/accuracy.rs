@@ -63,10 +63,12 @@ fn digits(hex: &str) -> String {
 /// How many cells of the run have these weights in this precision.
 fn cells(analysis: &Analysis, one: &MeasuredAccuracy) -> String {
     let own = analysis.cells.iter().filter(|cell| {
-        cell.weights_sha256 == one.weights_sha256 && cell.cell.precision.name() == one.precision
+        cell.weights_sha256 == one.weights_sha256
+            && cell.cell.precision.name() == one.precision
+            && cell.cell.size == one.size
     });
     match own.count() {
-        0 => "no cell: other weights or precision".into(),
+        0 => "no cell: other weights, precision or size".into(),
         1 => "1 cell".into(),
         several => format!("{several} cells"),
     }

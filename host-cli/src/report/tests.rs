@@ -212,6 +212,7 @@ fn measured(network: &str, images: &str) -> MeasuredAccuracy {
         precision: "f32".into(),
         device: "cpu".into(),
         classes: 1000,
+        size: 224,
         images_sha256: images.into(),
         images: 1_000,
         corrupt: 2,
