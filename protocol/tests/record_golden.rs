@@ -10,12 +10,12 @@ use wattline_protocol::campaign_spec::{CampaignSpec, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
     AgentBuild, BaselinePlace, BoardDescription, BoardState, Cell, ChannelTiming, ChipDescription,
-    ChipKind, ClockSnapshot, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason, InferenceSpan,
-    InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans, Notice, NoticeKind, PhaseMark,
-    PhaseName, Plan, RailDescription, RailEnergy, RailRole, RailSource, Record, RunEnd, RunId,
-    RunOutcome, RunStart, SamplerReport, Scheduling, Simulation, StreamEnd, SweepsLost,
-    Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, WarmUp, WindowAbandon,
-    WindowClose, WindowKind, WindowOpen,
+    ChipKind, ClockSnapshot, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason, GpuSpan,
+    GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans,
+    Notice, NoticeKind, PhaseMark, PhaseName, Plan, RailDescription, RailEnergy, RailRole,
+    RailSource, Record, RunEnd, RunId, RunOutcome, RunStart, SamplerReport, Scheduling, Simulation,
+    StreamEnd, SweepsLost, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart,
+    WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -26,6 +26,8 @@ fn records() -> Vec<Record> {
     let mut records = vec![Record::from(run_start())];
     records.extend(of_trials());
     records.extend(of_the_board());
+    let span = GpuSpan { inference: 61, start: AT, length_ns: 41_234_567, bound_ns: 12_000 };
+    records.push(GpuSpans { trial: 300, spans: vec![span] }.into());
     records
 }
 
