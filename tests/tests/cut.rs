@@ -7,10 +7,11 @@
     reason = "a test says what it misses by failing"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use nix::sys::signal::Signal;
-use wattline_protocol::record::{EpochEnd, Record, RunOutcome};
+use wattline_protocol::record::{EpochEnd, FailureCause, Record, RunOutcome, TrialOutcome};
 use wattline_tests::{Agent, AgentFlags, Frames, Outcome, Process, SMALL, Sandbox, until};
 
 fn started(sandbox: &Sandbox, board: &str, more: &[&str]) -> Process {
@@ -113,22 +114,24 @@ fn a_detached_run_is_watched_stopped_and_fetched_by_its_id() {
     sandbox.wattline(&["stop", id, "--on", &board]).fails_with(1, &[id]);
 }
 
-/// The run ends with the agent: what it had synced is kept, what is absent is
-/// said, and nothing is there twice.
+/// What was recorded is kept, what is absent is said, nothing is there twice,
+/// and the run goes on under its id until every trial is measured.
 #[test]
-fn an_agent_killed_in_mid_run_says_at_its_restart_where_the_run_was_cut() {
+fn an_agent_killed_in_mid_trial_goes_on_with_the_run_and_repeats_the_trial() {
     let sandbox = Sandbox::new();
     let agent = Agent::start(&sandbox);
-    let more = ["--batch", "1", "--windows", "50", "--detach"];
+    let more = ["--batch", "1", "--windows", "3", "--detach"];
     let outcome = started(&sandbox, &agent.address(), &more).finish().ends_with(0);
     let id = outcome.last_line();
-    agent.wait_for("a window is closed", |record| matches!(record, Record::WindowClose(_)));
-    agent.wait_for_a_trial();
+    agent.wait_for(
+        "a second trial starts",
+        |record| matches!(record, Record::TrialStart(start) if start.trial == 1),
+    );
     let before = AgentFlags { tee: sandbox.path("after.tee"), ..agent.kill() };
     let killed = Frames::of_tee(&sandbox.path("board.tee"));
     let agent = Agent::start_with(&sandbox, before);
     let fetch = ["fetch", id, "--on", &agent.address(), "--json"];
-    let first = sandbox.wattline(&fetch).ends_with(4).json();
+    let first = fetched(sandbox.wattline(&fetch));
     let run = sandbox.work().join("wattline-runs").join(id);
     let frames = Frames::of_recording(&run.join("recording.sqlite"));
     assert_is(&first, &frames);
@@ -136,10 +139,90 @@ fn an_agent_killed_in_mid_run_says_at_its_restart_where_the_run_was_cut() {
     assert_cut_is_stated(&frames, &killed);
     // What was recorded since the restart is there as well.
     assert_eq!(frames.of_epoch(2), agent.recorded());
-    let again = sandbox.wattline(&fetch).ends_with(4).json();
-    assert_is(&again, &frames);
+    assert_every_trial_is_measured_once(&frames.records());
+    assert_is(&fetched(sandbox.wattline(&fetch)), &frames);
     let page = fs::read_to_string(run.join("report.html")).unwrap();
     assert!(page.contains("simulated"));
+    sandbox.wattline(&["export", id, "--to", "csv"]).ends_with(0);
+    let windows = fs::read_to_string(run.join("export/windows.csv")).unwrap();
+    let epochs = |epoch: &str| {
+        windows.lines().skip(1).filter(|line| line.rsplit(',').next() == Some(epoch)).count()
+    };
+    assert!(epochs("1") > 0 && epochs("2") > 0, "{windows}");
+    // What a host holds whole is known to be held after another start.
+    let flags = agent.kill();
+    let agent = Agent::start_with(&sandbox, flags);
+    let board = agent.address();
+    let status = sandbox.wattline(&["status", "--on", &board, "--json"]).ends_with(0).json();
+    assert!(status["current"].is_null(), "{status}");
+    assert_eq!(status["runs"][0]["acknowledged"], true, "{status}");
+}
+
+fn assert_every_trial_is_measured_once(records: &[Record]) {
+    let (mut measured, mut aborted, mut windows) = (Vec::new(), 0, Vec::new());
+    for record in records {
+        match record {
+            Record::TrialEnd(end) if end.outcome == TrialOutcome::Measured => {
+                measured.push(end.trial);
+            }
+            Record::TrialEnd(end) => {
+                assert_eq!(end.outcome, TrialOutcome::Failed(FailureCause::AgentEnded));
+                assert_eq!(end.trial, 1);
+                aborted += 1;
+            }
+            Record::WindowOpen(open) => windows.push(open.window),
+            _ => {}
+        }
+    }
+    assert_eq!((measured, aborted), (vec![0, 1, 2], 1));
+    let unique: BTreeSet<u32> = windows.iter().copied().collect();
+    assert_eq!(unique.len(), windows.len(), "a window's number was given twice: {windows:?}");
+    let attempts: Vec<(u32, u16)> = records
+        .iter()
+        .filter_map(|record| match record {
+            Record::TrialStart(start) => Some((start.trial, start.attempt)),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(attempts, [(0, 0), (1, 0), (1, 1), (2, 0)]);
+    let starts = records.iter().filter_map(|record| match record {
+        Record::RunStart(start) => Some(start.first),
+        _ => None,
+    });
+    assert_eq!(starts.collect::<Vec<_>>(), [true, false]);
+}
+
+/// SIGTERM is what a restart, an upgrade and a reboot send.
+#[test]
+fn an_agent_that_is_restarted_goes_on_and_one_that_was_told_to_stop_does_not() {
+    let sandbox = Sandbox::new();
+    let agent = Agent::start(&sandbox);
+    let more = ["--batch", "1", "--windows", "50", "--detach"];
+    let outcome = started(&sandbox, &agent.address(), &more).finish().ends_with(0);
+    let id = outcome.last_line();
+    agent.wait_for_a_trial();
+    let flags = agent.flags().clone();
+    assert_eq!(agent.terminate().code, Some(0));
+    let agent = Agent::start_with(&sandbox, flags);
+    let board = agent.address();
+    let status = sandbox.wattline(&["status", "--on", &board, "--json"]).ends_with(0).json();
+    assert_eq!(status["current"]["run"], id, "{status}");
+    sandbox.wattline(&["stop", id, "--on", &board]).ends_with(0);
+    let flags = agent.kill();
+    let agent = Agent::start_with(&sandbox, flags);
+    let board = agent.address();
+    let status = sandbox.wattline(&["status", "--on", &board, "--json"]).ends_with(0).json();
+    assert!(status["current"].is_null(), "{status}");
+    sandbox.wattline(&["fetch", id, "--on", &board]).ends_with(4);
+    let run = sandbox.work().join("wattline-runs").join(id);
+    let ends = Frames::of_recording(&run.join("recording.sqlite")).records().into_iter();
+    let ends: Vec<RunOutcome> = ends
+        .filter_map(|record| match record {
+            Record::RunEnd(end) => Some(end.outcome),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(ends, [RunOutcome::Stopped]);
 }
 
 fn assert_cut_is_stated(frames: &Frames, killed: &Frames) {
@@ -165,7 +248,7 @@ fn assert_cut_is_stated(frames: &Frames, killed: &Frames) {
 fn a_fetch_from_the_wrong_board_does_not_forget_the_run() {
     let sandbox = Sandbox::new();
     let agent = Agent::start(&sandbox);
-    let more = ["--batch", "1", "--windows", "50", "--detach", "--out", "run"];
+    let more = ["--batch", "1", "--windows", "1", "--detach", "--out", "run"];
     let outcome = started(&sandbox, &agent.address(), &more).finish().ends_with(0);
     let id = outcome.last_line();
     let flags = agent.kill();
@@ -175,7 +258,7 @@ fn a_fetch_from_the_wrong_board_does_not_forget_the_run() {
     drop(wrong);
     // The run's own board is back, and the directory still knows its run.
     let _agent = Agent::start_with(&sandbox, flags);
-    let fetch = sandbox.wattline(&["fetch", "run", "--json"]).ends_with(4).json();
+    let fetch = fetched(sandbox.wattline(&["fetch", "run", "--json"]));
     assert_eq!(fetch["run"], id);
     assert_is(&fetch, &Frames::of_recording(&sandbox.work().join("run/recording.sqlite")));
 }

@@ -1,9 +1,10 @@
 //! The campaign: decides trials, drives the runner, asks for windows.
 //!
-//! Owns the plan ([`plan`]), the state machine ([`state`]) and the loop that
-//! performs its effects ([`run`]). Knows nothing of sockets, chips or candle.
+//! Owns the plan ([`plan`]), the state machine ([`state`]), where a run that
+//! was cut goes on ([`resume`]) and the loop that performs the effects ([`run`]). Knows nothing of sockets, chips or candle.
 
 pub mod plan;
+pub mod resume;
 pub mod run;
 pub mod state;
 pub mod warm_up;

@@ -12,19 +12,21 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wattline_protocol::command::CurrentRun;
 use wattline_protocol::record::{
-    FailureCause, PhaseMark, PhaseName, Plan, Record, RunId, RunOutcome, Trial, TrialStart,
-    WindowClose,
+    FailureCause, PhaseMark, PhaseName, Plan, Record, RunId, RunOutcome, Trial, WindowClose,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
-use super::state::{Campaign, Effect, Event, Method, WindowToken, Work};
+use super::state::{Campaign, Effect, Event, Method, StartPoint, WindowToken, Work};
 use crate::board;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{self, Clock, SystemClock};
 use crate::recorder::Recorder;
 use crate::runner::message::{FromRunner, Job, ToRunner};
 use crate::runner::process::{Heard, Runner, RunnerPrograms};
 use crate::sampling::{PowerSource, Sampling};
 
+/// A request to end is durable within this time, or the disk is so slow that
+/// whoever asks is not kept waiting for it.
+pub const HEARD_WITHIN: Duration = Duration::from_secs(3);
 /// Inferences of each trial whose layers are recorded.
 const LAYER_SPANS: u32 = 20;
 
@@ -36,6 +38,8 @@ pub struct RunStart {
     pub plan: Plan,
     /// Windows' and warm-up's rules.
     pub method: Method,
+    /// Where in the plan it begins.
+    pub from: StartPoint,
     /// Where records go.
     pub recorder: Recorder,
     /// The run's samplers.
@@ -44,7 +48,8 @@ pub struct RunStart {
     pub source: Arc<PowerSource>,
     /// The runners' executables.
     pub programs: RunnerPrograms,
-    /// Called once the run is over and recorded.
+    /// Called once the run is over and recorded; not where it is left to be
+    /// resumed.
     pub ended: Box<dyn FnOnce(RunOutcome) + Send>,
 }
 
@@ -59,15 +64,33 @@ pub struct Running {
 }
 
 enum Incoming {
-    Stop,
+    /// End the run; answered once that is durable.
+    Stop(Sender<()>),
+    /// End the process's part of it; answered once all is durable.
+    Leave(Sender<()>),
     Runner(u64, Heard),
 }
 
 impl Running {
-    /// Asks the run to end; it does so after cleaning up.
+    /// Asks the run to end; it does so after cleaning up. Waits until the
+    /// request is durable, at most [`HEARD_WITHIN`].
     pub fn stop(&self) {
+        self.ask(Incoming::Stop);
+    }
+
+    /// Leaves the run as it is, for the agent's next start to resume: kills
+    /// the runner and waits until what was recorded is durable, at most
+    /// [`HEARD_WITHIN`].
+    pub fn leave(&self) {
+        self.ask(Incoming::Leave);
+    }
+
+    fn ask(&self, message: impl FnOnce(Sender<()>) -> Incoming) {
+        let (reply, heard) = channel();
         // A run that is over already needs no stopping.
-        let _ = self.messages.send(Incoming::Stop);
+        if self.messages.send(message(reply)).is_ok() {
+            let _ = heard.recv_timeout(HEARD_WITHIN);
+        }
     }
 }
 
@@ -110,8 +133,9 @@ struct Loop {
 
 impl Loop {
     fn new(start: RunStart, messages: Sender<Incoming>, shown: watch::Sender<CurrentRun>) -> Self {
-        let RunStart { plan, method, recorder, sampling, source, programs, ended, run: _ } = start;
-        let (campaign, first) = Campaign::begin(plan.clone(), method, 0, 0, SystemClock.now());
+        let RunStart { plan, method, from, recorder, sampling, source, programs, ended, run: _ } =
+            start;
+        let (campaign, first) = Campaign::begin(plan.clone(), method, from, SystemClock.now());
         Self {
             plan,
             recorder,
@@ -138,7 +162,15 @@ impl Loop {
             let wait = (deadline - SystemClock.now()).0.max(0);
             let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(0));
             match queue.recv_timeout(wait) {
-                Ok(Incoming::Stop) => self.happen(Event::Stop),
+                Ok(Incoming::Stop(heard)) => {
+                    self.happen(Event::Stop);
+                    let _ = heard.send(());
+                }
+                Ok(Incoming::Leave(left)) => {
+                    self.leave();
+                    let _ = left.send(());
+                    return;
+                }
                 Ok(Incoming::Runner(generation, heard)) if generation == self.generation => {
                     self.hear(heard);
                 }
@@ -192,6 +224,10 @@ impl Loop {
         for effect in effects {
             match effect {
                 Effect::Record(record) => self.record(record),
+                // Refused by a full disk, it waits in memory; the run goes on.
+                Effect::RecordDurable(record) => {
+                    let _ = self.recorder.record_durable(record);
+                }
                 Effect::CloseWindow(token, t1, work) => self.close_window(&token, t1, work),
                 Effect::StartRunner(trial) => self.start_runner(trial),
                 Effect::GoRunner => self.tell(&ToRunner::Go),
@@ -238,9 +274,6 @@ impl Loop {
     }
 
     fn start_runner(&mut self, trial: Trial) {
-        // Write-ahead: after a crash the recording tells which trial was under way.
-        let mark = TrialStart { trial: trial.trial, attempt: 0, at: SystemClock.now() };
-        let _ = self.recorder.record_durable(mark);
         self.generation += 1;
         let generation = self.generation;
         let started = match self.plan.cells.get(usize::from(trial.cell)) {
@@ -275,6 +308,15 @@ impl Loop {
         if let Some(runner) = &mut self.runner {
             runner.tell(order);
         }
+    }
+
+    /// Ends this process's part of the run: no end of the run is recorded.
+    fn leave(&mut self) {
+        if let Some(runner) = &mut self.runner {
+            runner.kill();
+        }
+        let _ = self.sampling.take().map(Sampling::stop);
+        let _ = self.recorder.record_durable(clock::snapshot());
     }
 
     fn finish(&mut self, outcome: RunOutcome) {

@@ -3,11 +3,12 @@
 //! Owns the spool, the power source, the run that goes on and the answers to
 //! commands. Everything else asks it by message.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 use wattline_protocol::campaign_spec::CampaignSpec;
 use wattline_protocol::command::{
     Acknowledge, BoardReply, Command, CurrentRun, GpuPresence, Hello, PROTOCOL_MAX, PROTOCOL_MIN,
@@ -21,17 +22,21 @@ use wattline_protocol::record::{
 use wattline_protocol::session::CommandId;
 use wattline_protocol::units::Nanos;
 
-use super::{cut, preflight};
+use super::preflight;
 use crate::board;
 use crate::campaign::run::{self, Running};
-use crate::campaign::state::Method;
+use crate::campaign::state::{Method, StartPoint};
 use crate::clock::{self, Clock, SystemClock};
 use crate::recorder::outlet::{Listening, Outlet};
 use crate::recorder::{Recorder, RecorderStart};
 use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, Sampling, SamplingError};
-use crate::spool::{LogReader, Spool, SpoolError};
+use crate::spool::{LogReader, RunLog, Spool, SpoolError};
+
+/// Answers that are kept for a command that comes again: a host repeats the
+/// last one or two after a cut.
+const ANSWERS_KEPT: usize = 32;
 
 /// What a session asks of the hub.
 pub enum Request {
@@ -57,6 +62,9 @@ pub enum Request {
     IsIdle(oneshot::Sender<bool>),
     /// End the run that goes on; answered when its end is recorded.
     StopAll(oneshot::Sender<()>),
+    /// Leave the run that goes on to the agent's next start; answered when
+    /// what was recorded is durable.
+    Leave(oneshot::Sender<()>),
     /// The run that went on is over.
     Ended(RunOutcome),
 }
@@ -117,20 +125,34 @@ pub struct HubStart {
 
 /// The hub.
 pub struct Hub {
-    spool: Spool,
-    source: Arc<PowerSource>,
-    programs: RunnerPrograms,
-    tee: Option<File>,
-    board: BoardDescription,
+    pub(super) spool: Spool,
+    pub(super) source: Arc<PowerSource>,
+    pub(super) programs: RunnerPrograms,
+    pub(super) tee: Option<File>,
+    pub(super) board: BoardDescription,
     /// `None` while the disk is too full to make it durable.
-    epoch: Option<u32>,
+    pub(super) epoch: Option<u32>,
     run_ordinal: u32,
-    current: Option<Current>,
+    pub(super) current: Option<Current>,
     waiting_for_end: Vec<oneshot::Sender<()>>,
+    /// Answers to the last commands that changed something.
+    answers: VecDeque<(CommandId, Reply)>,
     facts: Arc<Facts>,
 }
 
-struct Current {
+/// The parts of one run, put together once.
+pub(super) struct Begin {
+    pub(super) run: RunId,
+    pub(super) campaign: CampaignSpec,
+    pub(super) plan: Plan,
+    pub(super) from: StartPoint,
+    pub(super) epoch: u32,
+    pub(super) sampling: Sampling,
+    pub(super) log: RunLog,
+    pub(super) opening: Vec<Record>,
+}
+
+pub(super) struct Current {
     run: RunId,
     campaign: CampaignSpec,
     running: Running,
@@ -140,7 +162,8 @@ struct Current {
 }
 
 impl Hub {
-    /// Raises the epoch, and closes the runs that the agent's last end cut off.
+    /// Raises the epoch. Runs that the agent's last end cut off are taken up
+    /// once the hub works.
     ///
     /// # Errors
     /// [`SpoolError`] where the spool cannot be used; a full disk is no error
@@ -165,7 +188,7 @@ impl Hub {
         }
         let board_id = spool.board_id().to_owned();
         let facts = Arc::new(Facts { board_id, epoch: epoch.unwrap_or(0), simulated });
-        let mut hub = Self {
+        Ok(Self {
             spool,
             source: Arc::new(source),
             programs,
@@ -175,10 +198,9 @@ impl Hub {
             run_ordinal: 0,
             current: None,
             waiting_for_end: Vec::new(),
+            answers: VecDeque::new(),
             facts,
-        };
-        hub.close_cut_runs();
-        Ok(hub)
+        })
     }
 
     /// What never changes while the agent runs.
@@ -193,10 +215,11 @@ impl Hub {
         mut queue: mpsc::Receiver<Request>,
         requests: mpsc::Sender<Request>,
     ) {
+        self.take_up_cut_runs(&requests);
         while let Some(request) = queue.recv().await {
             match request {
                 Request::Command { id, command, reply } => {
-                    let answer = self.command(*command, &requests);
+                    let answer = self.answer_once(id, *command, &requests);
                     info!(id = id.0, answer = ?std::mem::discriminant(&answer), "A command.");
                     let ending = answer == Reply::Ending;
                     let _ = reply.send(answer);
@@ -226,6 +249,12 @@ impl Hub {
                         let _ = reply.send(());
                     }
                 },
+                Request::Leave(reply) => {
+                    if let Some(current) = self.current.take() {
+                        current.running.leave();
+                    }
+                    let _ = reply.send(());
+                }
                 Request::Ended(outcome) => self.ended(outcome),
             }
         }
@@ -240,6 +269,29 @@ impl Hub {
         for waiting in self.waiting_for_end.drain(..) {
             let _ = waiting.send(());
         }
+    }
+
+    /// Answers a command; one that comes again, over another link perhaps,
+    /// gets the answer that was given and is not performed again.
+    fn answer_once(
+        &mut self,
+        id: CommandId,
+        command: Command,
+        requests: &mpsc::Sender<Request>,
+    ) -> Reply {
+        let performs = matches!(command, Command::Start { .. } | Command::Stop { .. });
+        let given = self.answers.iter().find(|(answered, _)| *answered == id);
+        if let Some((_, reply)) = given.filter(|_| performs) {
+            return reply.clone();
+        }
+        let reply = self.command(command, requests);
+        if performs {
+            if self.answers.len() == ANSWERS_KEPT {
+                self.answers.pop_front();
+            }
+            self.answers.push_back((id, reply.clone()));
+        }
+        reply
     }
 
     fn command(&mut self, command: Command, requests: &mpsc::Sender<Request>) -> Reply {
@@ -337,12 +389,21 @@ impl Hub {
             let same = current.run == *run && current.campaign == campaign;
             return if same { Ok(()) } else { Err(Refusal::Busy { run: current.run.clone() }) };
         }
+        // After a cut link or the agent's end a host may ask again for what it got.
+        match self.spool.first_record(run) {
+            Some(Record::RunStart(start)) if start.campaign == campaign => return Ok(()),
+            Some(_) => return Err(Refusal::RunExists),
+            None => {}
+        }
         let plan = preflight::plan(&campaign, self.board.cores, &self.programs)?;
         preflight::room(&self.spool, &campaign, &plan)?;
         let epoch = self.epoch()?;
         let sampling = Sampling::start(&self.source).map_err(|error| no_sampling(&error))?;
         let log = self.spool.create_run(run).map_err(|error| no_spool(&error))?;
-        let (current, durable) = self.begin(run, campaign, plan, epoch, sampling, log, requests);
+        let opening = self.opening(run, true, &campaign, &plan, &sampling);
+        let from = StartPoint::default();
+        let begun = Begin { run: run.clone(), campaign, plan, from, epoch, sampling, log, opening };
+        let (current, durable) = self.begin(begun, requests);
         self.current = Some(current);
         if durable {
             Ok(())
@@ -353,26 +414,20 @@ impl Hub {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the parts of one run, put together once")]
-    fn begin(
+    /// Starts recorder and campaign; false where the first records are not durable.
+    pub(super) fn begin(
         &mut self,
-        run: &RunId,
-        campaign: CampaignSpec,
-        plan: Plan,
-        epoch: u32,
-        mut sampling: Sampling,
-        log: crate::spool::RunLog,
+        begin: Begin,
         requests: &mpsc::Sender<Request>,
     ) -> (Current, bool) {
+        let Begin { run, campaign, plan, from, epoch, mut sampling, log, opening } = begin;
         let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
         let (outlet, listening, _writer) = Outlet::start(log, tee);
-        let first = self.first_records(run, &campaign, &plan, &sampling);
         let lanes = std::mem::take(&mut sampling.lanes);
         let (chips, rails) = (sampling.chips.clone(), sampling.rails.clone());
-        let run_ordinal = self.run_ordinal;
-        self.run_ordinal += 1;
-        let (recorder, _thread) =
-            Recorder::start(RecorderStart { epoch, run_ordinal, lanes, outlet, first });
+        let run_ordinal = self.next_ordinal();
+        let start = RecorderStart { epoch, run_ordinal, lanes, outlet, first: opening };
+        let (recorder, _thread) = Recorder::start(start);
         let durable = recorder.record_durable(clock::snapshot());
         let period = sampling.chips.iter().map(|chip| chip.sweep_period_ns).max().unwrap_or(0);
         let method = Method::of(&campaign, Nanos(i64::from(period)));
@@ -381,6 +436,7 @@ impl Hub {
             run: run.clone(),
             plan,
             method,
+            from,
             recorder,
             sampling,
             source: Arc::clone(&self.source),
@@ -390,20 +446,29 @@ impl Hub {
                 let _ = requests.blocking_send(Request::Ended(outcome));
             }),
         });
-        info!(%run, "A run begins.");
-        (Current { run: run.clone(), campaign, running, listening, chips, rails }, durable)
+        info!(%run, trial = from.trial, attempt = from.attempt, "A run begins or goes on.");
+        (Current { run, campaign, running, listening, chips, rails }, durable)
     }
 
-    fn first_records(
+    /// Number of the next run's streams in this epoch.
+    pub(super) fn next_ordinal(&mut self) -> u32 {
+        let ordinal = self.run_ordinal;
+        self.run_ordinal += 1;
+        ordinal
+    }
+
+    /// The records that a run, or its part in this epoch, opens with.
+    pub(super) fn opening(
         &self,
         run: &RunId,
+        first: bool,
         campaign: &CampaignSpec,
         plan: &Plan,
         sampling: &Sampling,
     ) -> Vec<Record> {
         let start = RunStart {
             run: run.clone(),
-            first: true,
+            first,
             board: self.board.clone(),
             agent: AgentBuild {
                 version: env!("CARGO_PKG_VERSION").into(),
@@ -442,37 +507,9 @@ impl Hub {
         self.epoch = Some(raised.epoch);
         Ok(raised.epoch)
     }
-
-    /// Runs without an end were cut off by the agent's end: each gets a record
-    /// that says where the epoch before ended, and its end.
-    fn close_cut_runs(&mut self) {
-        let Some(epoch) = self.epoch else { return };
-        let cut: Vec<_> = self.spool.recovered().iter().filter(|run| !run.ended).cloned().collect();
-        for recovered in cut {
-            let log = match self.spool.resume_run(&recovered.run) {
-                Ok(log) => log,
-                Err(error) => {
-                    error!(%error, run = %recovered.run, "A run that was cut cannot be closed.");
-                    continue;
-                }
-            };
-            let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
-            let (outlet, _listening, writer) = Outlet::start(log, tee);
-            let first = cut::epoch_ends(&recovered, epoch).into_iter().map(Record::from).collect();
-            let run_ordinal = self.run_ordinal;
-            self.run_ordinal += 1;
-            let start = RecorderStart { epoch, run_ordinal, lanes: Vec::new(), outlet, first };
-            let (recorder, thread) = Recorder::start(start);
-            recorder.finish(RunOutcome::Failed, Vec::new());
-            let _ = thread.join();
-            drop(recorder);
-            let _ = writer;
-            warn!(run = %recovered.run, "A run was cut off by the agent's end; it is closed.");
-        }
-    }
 }
 
-fn no_sampling(error: &SamplingError) -> Refusal {
+pub(super) fn no_sampling(error: &SamplingError) -> Refusal {
     warn!(error = error as &dyn std::error::Error, "Nothing can be sampled.");
     let looked_for = match error {
         SamplingError::NoRail { looked_for } => looked_for.clone(),

@@ -8,6 +8,7 @@ pub mod cut;
 pub mod feed;
 pub mod hub;
 mod preflight;
+mod resume;
 mod session;
 
 use std::fs;
@@ -117,8 +118,10 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
             },
             Some(_) = sessions.join_next() => {}
             _ = &mut hub_task => break,
-            _ = terminate.recv() => { stop(&requests).await; break }
-            _ = interrupt.recv() => { stop(&requests).await; break }
+            // An upgrade, a restart, a reboot: the run goes on at the next start.
+            _ = terminate.recv() => { ask_to_end(&requests, Request::Leave).await; break }
+            // Ctrl-C where the agent was started by hand.
+            _ = interrupt.recv() => { ask_to_end(&requests, Request::StopAll).await; break }
             // A link's end is not the agent's end.
             _ = hangup.recv() => {}
             _ = look.tick() => {
@@ -153,10 +156,13 @@ impl IdleWatch {
     }
 }
 
-/// Ends the run that goes on, if one does, and waits for its last record.
-async fn stop(requests: &mpsc::Sender<Request>) {
+/// Ends or leaves the run that goes on, if one does, and waits for its last record.
+async fn ask_to_end(
+    requests: &mpsc::Sender<Request>,
+    request: impl FnOnce(oneshot::Sender<()>) -> Request,
+) {
     let (reply, done) = oneshot::channel();
-    if requests.send(Request::StopAll(reply)).await.is_ok()
+    if requests.send(request(reply)).await.is_ok()
         && tokio::time::timeout(STOP_WITHIN, done).await.is_err()
     {
         warn!("The run did not end in time; the next start records where it was cut.");

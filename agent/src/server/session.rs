@@ -13,7 +13,7 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
-use wattline_protocol::command::{Command, Farewell, Refusal, Reply};
+use wattline_protocol::command::{Acknowledge, Command, Farewell, Refusal, Reply};
 use wattline_protocol::session::{CommandId, Message};
 use wattline_protocol::units::{BoardTime, Nanos};
 
@@ -115,6 +115,11 @@ impl Host {
             }
             Command::Fetch { run, have, .. } => match self.open(Request::open(run)).await {
                 Ok(Opened { reader, listening }) => {
+                    // What a host begins behind it has committed, perhaps to an agent
+                    // that ended before it was told.
+                    let run = reader.run().clone();
+                    let held = Acknowledge { run, have: have.clone(), credit: 0 };
+                    let _ = self.requests.send(Request::Acknowledge(held)).await;
                     self.feed.fetch(reader, &have, listening.is_some());
                     self.grown = listening.map(|listening| listening.grown);
                     Reply::Fetching

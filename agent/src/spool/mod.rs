@@ -25,6 +25,7 @@
 //! epoch.0  epoch.1         the epoch of this start and of the one before
 //! runs/<run>/00000001.seg  head, frames        4 MiB, then the next ordinal
 //! runs/<run>/00000002.seg  head, frames
+//! runs/<run>/acked         once a host holds all of a run that is over
 //! ```
 //! The head of a segment ([`segment`]) lists the ends of all streams that were
 //! durable before it. So recovery reads one segment a run, however long the
@@ -64,12 +65,14 @@
 //!   is removed whole, after its end, so that a second host can still fetch it
 //!   until the space is needed.
 
+mod acked;
 pub mod board_id;
 pub mod cursor;
 pub mod disk;
 pub mod epoch;
 pub mod log;
 pub mod model;
+mod newest;
 pub mod recover;
 mod removal;
 pub mod segment;
@@ -204,7 +207,8 @@ pub struct RunStatus {
     pub pending_bytes: usize,
     /// Ends of its streams, frames in memory included.
     pub ends: Vec<StreamEnd>,
-    /// What hosts hold durably, as far as they have said since this start.
+    /// What hosts hold durably, as far as they have said since this start, or
+    /// all of it.
     pub acked: Vec<StreamEnd>,
     /// True where that is all of it.
     pub is_acked: bool,
@@ -372,14 +376,26 @@ impl Spool {
     /// [`SpoolError::UnknownRun`].
     pub fn ack(&self, run: &RunId, watermarks: &[StreamEnd]) -> Result<bool, SpoolError> {
         let log = self.log(run)?;
-        let mut state = log.state();
-        if planted!("one acknowledgement counts for all") {
-            state.acked = state.appended.clone();
+        let (was_all, is_all, ends) = {
+            let mut state = log.state();
+            let was_all = state.appended.within(&state.acked);
+            if planted!("one acknowledgement counts for all") {
+                state.acked = state.appended.clone();
+            }
+            for mark in watermarks {
+                state.acked.raise(mark.epoch, mark.stream, mark.next);
+            }
+            let is_all = state.ended && state.appended.within(&state.acked);
+            (was_all, is_all, state.appended.clone())
+        };
+        // Once a run: its end is the last of its frames to be acknowledged.
+        if is_all && !was_all {
+            let written = acked::write(log.storage.as_ref(), &log.folder, run, &ends);
+            if let Err(error) = written {
+                tracing::debug!(%run, %error, "An acknowledgement holds until the agent's end.");
+            }
         }
-        for mark in watermarks {
-            state.acked.raise(mark.epoch, mark.stream, mark.next);
-        }
-        Ok(state.ended && state.appended.within(&state.acked))
+        Ok(is_all)
     }
 
     fn log(&self, run: &RunId) -> Result<Arc<Log>, SpoolError> {

@@ -11,14 +11,15 @@ use tracing::warn;
 use wattline_protocol::planted;
 use wattline_protocol::record::{RunId, StreamEnd, kind};
 
+use super::acked;
 use super::log::{LogState, Segment};
 use super::segment::{
     Ends, Piece, SegmentReader, Window, read_head, run_folder, segment_name, segment_ordinal,
 };
 use super::storage::{Operation, Storage, StorageError};
 
-/// Frames read in search of the first RUN_START: it is the first frame of a
-/// run; the rest is for a damaged one.
+/// Frames read in search of the first RUN_START and PLAN: they are the first
+/// frames of a run; the rest is for damaged ones.
 const FIRST_FRAMES_MAX: u32 = 64;
 
 /// A damaged part of a segment.
@@ -37,6 +38,8 @@ pub struct RecoveredRun {
     pub run: RunId,
     /// Payload of its first RUN_START record; `None` where none is left.
     pub first_start: Option<Vec<u8>>,
+    /// Payload of its first PLAN record; `None` where none is left.
+    pub first_plan: Option<Vec<u8>>,
     /// A RUN_END record is there.
     pub ended: bool,
     /// Ends of its streams.
@@ -91,9 +94,11 @@ pub(super) fn recover(
     for segment in segments.iter_mut().skip(from) {
         scan.segment(storage, &folder, segment)?;
     }
+    let First { start: first_start, plan: first_plan } = first(storage, &folder, &segments)?;
     let found = RecoveredRun {
         run: run.clone(),
-        first_start: first_start(storage, &folder, &segments)?,
+        first_start,
+        first_plan,
         ended: scan.ended,
         ends: scan.ends.to_streams(),
         torn_bytes: scan.torn_bytes,
@@ -103,6 +108,7 @@ pub(super) fn recover(
         segments,
         appended: scan.ends.clone(),
         durable: scan.ends,
+        acked: acked::read(storage, &folder),
         ended: scan.ended,
         ..LogState::default()
     };
@@ -181,27 +187,36 @@ fn cut(storage: &dyn Storage, name: &str, length: u64) {
     }
 }
 
-fn first_start(
-    storage: &dyn Storage,
-    folder: &str,
-    segments: &[Segment],
-) -> Result<Option<Vec<u8>>, StorageError> {
+/// Payloads of the records that a run begins with.
+#[derive(Debug, Default)]
+struct First {
+    start: Option<Vec<u8>>,
+    plan: Option<Vec<u8>>,
+}
+
+fn first(storage: &dyn Storage, folder: &str, segments: &[Segment]) -> Result<First, StorageError> {
+    let mut first = First::default();
     let mut looked_at = 0;
     for segment in segments {
         let name = segment_name(folder, segment.ordinal);
         let mut window = Window::at(segment.head_bytes);
         while let Some(piece) = SegmentReader::new(storage, &name, &mut window).next(segment.end)? {
-            if let Piece::Frame { header, bytes } = piece {
-                if header.kind == kind::RUN_START {
-                    let payload = wattline_protocol::frame::decode(&bytes);
-                    return Ok(payload.ok().map(|frame| frame.payload.to_vec()));
-                }
-                looked_at += 1;
-                if looked_at >= FIRST_FRAMES_MAX {
-                    return Ok(None);
-                }
+            let Piece::Frame { header, bytes } = piece else { continue };
+            let place = match header.kind {
+                kind::RUN_START => &mut first.start,
+                kind::PLAN => &mut first.plan,
+                _ => &mut None,
+            };
+            if place.is_none() {
+                let frame = wattline_protocol::frame::decode(&bytes);
+                *place = frame.ok().map(|frame| frame.payload.to_vec());
+            }
+            looked_at += 1;
+            let found = first.start.is_some() && first.plan.is_some();
+            if found || looked_at >= FIRST_FRAMES_MAX {
+                return Ok(first);
             }
         }
     }
-    Ok(None)
+    Ok(first)
 }

@@ -152,6 +152,8 @@ pub enum Reason {
     /// A single inference is shorter than 20 sampling periods: only the mean
     /// over the window's inferences is measured, not one of them.
     Undersampled,
+    /// The agent ended before the trial did, and it was measured again.
+    Repeated,
 }
 
 impl Reason {
@@ -177,6 +179,7 @@ impl Reason {
             Self::Stopped => "stopped",
             Self::Mixed => "mixed",
             Self::Undersampled => "undersampled",
+            Self::Repeated => "repeated",
         }
     }
 
@@ -205,6 +208,7 @@ impl Reason {
                 "an inference is shorter than 20 sampling periods: the mean over many is measured, \
                  a single one is not"
             }
+            Self::Repeated => "the agent ended before the trial did; it was measured again",
         }
     }
 }

@@ -31,7 +31,8 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::Gap
         | Reason::NoSamples
         | Reason::Overrange
-        | Reason::Mixed => Verdict::Invalid,
+        | Reason::Mixed
+        | Reason::Repeated => Verdict::Invalid,
         Reason::Quick
         | Reason::SomeMissing
         | Reason::Unsteady

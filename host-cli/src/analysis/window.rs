@@ -72,12 +72,26 @@ impl<'a> Windows<'a> {
     pub(super) fn measure(&self) -> Result<Vec<Measurement>, AnalysisError> {
         let mut closes: Vec<_> = self.recording.windows.iter().collect();
         closes.sort_by_key(|close| (close.epoch, close.record.t0));
+        // A trial that the agent's end broke behind its window is made again.
+        let last: BTreeMap<u32, u32> = closes
+            .iter()
+            .filter_map(|close| match close.record.kind {
+                WindowKind::Trial(trial) => Some((trial, close.record.window)),
+                WindowKind::Idle(_) => None,
+            })
+            .collect();
         let mut measurements = Vec::new();
         for close in closes {
             if let WindowKind::Trial(trial) = close.record.kind
                 && let Some(&cell) = self.cells.get(&trial)
             {
-                measurements.push(self.one(close.epoch, trial, cell, &close.record)?);
+                let mut one = self.one(close.epoch, trial, cell, &close.record)?;
+                if last.get(&trial) != Some(&close.record.window) {
+                    let mut reasons = one.result.judgement.reasons;
+                    reasons.push(Reason::Repeated);
+                    one.result.judgement = judge(reasons);
+                }
+                measurements.push(one);
             }
         }
         Ok(measurements)

@@ -188,7 +188,7 @@ async fn begin(
     let simulated = about.simulation.is_some();
     let store = folder.begin(id, &address.to_string(), Some(campaign))?;
     let command = Command::Start { run: id.clone(), campaign: Box::new(campaign.clone()) };
-    ask(&mut client, address, command, id).await?;
+    client = start(client, address, command, id).await?;
     if !args.json {
         let word = if simulated { "simulated " } else { "" };
         let rails: Vec<&str> = about.rails.iter().map(|rail| rail.name.as_str()).collect();
@@ -206,6 +206,28 @@ async fn begin(
         }
     }
     Ok((client, store, simulated))
+}
+
+/// Starts the run. A link that is cut before the answer leaves in doubt
+/// whether it was: the same run is asked for once more, and a board that has
+/// begun it answers as before.
+async fn start(
+    mut client: Client,
+    address: &BoardAddress,
+    command: Command,
+    id: &RunId,
+) -> Result<Client, Failure> {
+    match client.ask(command.clone()).await {
+        Err(error) if error.may_come_back() => {
+            let lost = |error| unreachable(address, &error);
+            let mut client = Client::connect(address).await.map_err(lost)?;
+            ask(&mut client, address, command, id).await?;
+            Ok(client)
+        }
+        Err(error) => Err(unreachable(address, &error)),
+        Ok(Reply::Refused(refused)) => Err(refusal::failure(&refused, address, Some(id))),
+        Ok(_) => Ok(client),
+    }
 }
 
 /// Said where a GPU is there and nothing of the campaign runs on it.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::RunId;
 use super::power::{ChipDescription, ChipKind, RailDescription};
 use crate::campaign_spec::CampaignSpec;
+use crate::command::Refusal;
 use crate::units::BoardTime;
 
 /// Four clocks of the board, read together.
@@ -191,6 +192,13 @@ pub enum NoticeKind {
         lane: u8,
         /// Sweeps that failed in between.
         failed: u64,
+    },
+    /// Somebody asked the run to end: it does not go on after the agent's end.
+    StopRequested,
+    /// The run was cut by the agent's end and cannot go on.
+    NotResumed {
+        /// What the board refuses now.
+        why: Refusal,
     },
 }
 

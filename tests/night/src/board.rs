@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use wattline_agent::campaign::state::{Campaign, Effect, Event};
+use wattline_agent::campaign::state::{Campaign, Effect, Event, StartPoint};
 use wattline_agent::power::ring::{Sweep, SweepProducer, ring};
 use wattline_agent::recorder::desk::Desk;
 use wattline_agent::recorder::writer::Writer;
@@ -220,7 +220,8 @@ impl Board {
             lanes.push(LaneInput { lane: LANE_CHIPS + chip, columns: COLUMNS, ring: consumer });
         }
         let plan = plan(trials, dice);
-        let (campaign, effects) = Campaign::begin(plan.clone(), crate::method(), 0, 0, now);
+        let (campaign, effects) =
+            Campaign::begin(plan.clone(), crate::method(), StartPoint::default(), now);
         let mut recording = Recording {
             run,
             id,
@@ -483,6 +484,10 @@ impl Recording {
         for effect in effects {
             match effect {
                 Effect::Record(record) => self.record(&record, ledger),
+                Effect::RecordDurable(record) => {
+                    self.record(&record, ledger);
+                    self.settle(now, ledger);
+                }
                 Effect::CloseWindow(token, t1, work) => {
                     let close = WindowClose {
                         window: token.window,
@@ -495,16 +500,7 @@ impl Recording {
                     };
                     self.record(&close.into(), ledger);
                 }
-                Effect::StartRunner(trial) => {
-                    let mark = wattline_protocol::record::TrialStart {
-                        trial: trial.trial,
-                        attempt: 0,
-                        at: now,
-                    };
-                    self.record(&mark.into(), ledger);
-                    self.settle(now, ledger);
-                    self.runner = Runner::start(trial, now, dice);
-                }
+                Effect::StartRunner(trial) => self.runner = Runner::start(trial, now, dice),
                 Effect::GoRunner => self.runner.go(now),
                 Effect::EndRunner => self.runner.end(now, dice),
                 Effect::KillRunner => self.runner.kill(),

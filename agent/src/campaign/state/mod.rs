@@ -6,8 +6,9 @@
 
 use wattline_protocol::campaign_spec::{CampaignSpec, Mode};
 use wattline_protocol::record::{
-    BaselinePlace, FailureCause, InferenceSpan, PhaseMark, PhaseName, Plan, Record, RunOutcome,
-    Trial, TrialEnd, TrialOutcome, WarmUp, WindowAbandon, WindowKind, WindowOpen,
+    BaselinePlace, FailureCause, InferenceSpan, Notice, NoticeKind, PhaseMark, PhaseName, Plan,
+    Record, RunOutcome, Trial, TrialEnd, TrialOutcome, TrialStart, WarmUp, WindowAbandon,
+    WindowKind, WindowOpen,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
@@ -53,9 +54,13 @@ pub enum Event {
 pub enum Effect {
     /// Record this.
     Record(Record),
+    /// Record this and wait until it is durable: what follows must not be
+    /// done before. A disk that refuses is no reason to wait longer: the
+    /// record is kept in memory then.
+    RecordDurable(Record),
     /// Close this window: record it with its truth, where there is one.
     CloseWindow(WindowToken, BoardTime, Work),
-    /// Start a runner for the trial; its write-ahead mark must be durable first.
+    /// Start a runner for the trial; its write-ahead mark comes before.
     StartRunner(Trial),
     /// Let the runner work.
     GoRunner,
@@ -121,6 +126,17 @@ impl Method {
     }
 }
 
+/// Where a campaign begins, or goes on after the agent's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StartPoint {
+    /// Place of the first trial in the plan.
+    pub trial: usize,
+    /// Which attempt at that trial, from 0.
+    pub attempt: u16,
+    /// Number of the next window: no number of a run is given twice.
+    pub window: u32,
+}
+
 /// Phases, each with what it needs.
 #[derive(Debug, PartialEq)]
 enum Phase {
@@ -140,30 +156,35 @@ pub struct Campaign {
     method: Method,
     phase: Phase,
     next_trial: usize,
+    attempt: u16,
     windows: u32,
     last_baseline: BoardTime,
     stopping: bool,
+    /// Trials that were over when this part of the run began.
+    first_trial: usize,
     trials_began: BoardTime,
 }
 
 impl Campaign {
-    /// A campaign at its first phase, from trial `first_trial` on.
+    /// A campaign at its first phase, which is the idle baseline wherever in
+    /// the plan it begins: a board that was away has another idle power.
     #[must_use]
     pub fn begin(
         plan: Plan,
         method: Method,
-        first_trial: usize,
-        first_window: u32,
+        from: StartPoint,
         now: BoardTime,
     ) -> (Self, Vec<Effect>) {
         let mut campaign = Self {
             plan,
             method,
             phase: Phase::Settling { place: BaselinePlace::Before, until: now + SETTLE },
-            next_trial: first_trial,
-            windows: first_window,
+            next_trial: from.trial,
+            attempt: from.attempt,
+            windows: from.window,
             last_baseline: now,
             stopping: false,
+            first_trial: from.trial,
             trials_began: now,
         };
         let mark = campaign.mark(PhaseName::Settling, None, now);
@@ -339,7 +360,19 @@ impl Campaign {
     }
 
     fn on_stop(&mut self, phase: Phase, now: BoardTime) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if !self.stopping && phase != Phase::Done {
+            // Before anything is ended: whoever was told that the run stops must
+            // not see it go on after a power cut.
+            let notice = Notice { at: now, what: NoticeKind::StopRequested };
+            effects.push(Effect::RecordDurable(notice.into()));
+        }
         self.stopping = true;
+        effects.extend(self.end_phase(phase, now));
+        effects
+    }
+
+    fn end_phase(&mut self, phase: Phase, now: BoardTime) -> Vec<Effect> {
         match phase {
             Phase::Settling { .. } => self.finish(now),
             Phase::Baseline { token, .. } => {
@@ -403,6 +436,7 @@ impl Campaign {
         let trial = self.trial_number().unwrap_or_default();
         let end = TrialEnd { trial, at: now, outcome, peak_memory_bytes, warm_up };
         self.next_trial += 1;
+        self.attempt = 0;
         let mut effects = vec![Effect::Record(end.into())];
         effects.extend(self.next(now));
         effects
@@ -421,7 +455,13 @@ impl Campaign {
             return self.settle(BaselinePlace::Between, now);
         }
         self.phase = Phase::Loading { since: now };
-        vec![self.mark(PhaseName::Loading, Some(trial.trial), now), Effect::StartRunner(trial)]
+        // Write-ahead: after a crash the recording tells which trial was under way.
+        let start = TrialStart { trial: trial.trial, attempt: self.attempt, at: now };
+        vec![
+            self.mark(PhaseName::Loading, Some(trial.trial), now),
+            Effect::RecordDurable(start.into()),
+            Effect::StartRunner(trial),
+        ]
     }
 
     fn settle(&mut self, place: BaselinePlace, now: BoardTime) -> Vec<Effect> {
@@ -492,7 +532,7 @@ impl Campaign {
         let left =
             i64::try_from(self.plan.trials.len() - self.next_trial.min(self.plan.trials.len()))
                 .unwrap_or(i64::MAX);
-        let done = i64::try_from(self.next_trial).unwrap_or(0);
+        let done = i64::try_from(self.next_trial - self.first_trial).unwrap_or(0);
         let each = if done > 0 {
             Nanos((now - self.trials_began).0 / done)
         } else {

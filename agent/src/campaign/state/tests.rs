@@ -36,7 +36,8 @@ struct Drive {
 impl Drive {
     fn of(trials: u32) -> Self {
         let now = BoardTime(1_000_000_000);
-        let (campaign, effects) = Campaign::begin(plan(trials), quick(), 0, 0, now);
+        let (campaign, effects) =
+            Campaign::begin(plan(trials), quick(), StartPoint::default(), now);
         Self { campaign: Some(campaign), now, effects }
     }
 
