@@ -50,7 +50,6 @@ pub enum Event {
 
 /// What has to be done.
 #[derive(Debug, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "a few at a time, performed at once")]
 pub enum Effect {
     /// Record this.
     Record(Record),
