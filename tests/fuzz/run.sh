@@ -29,17 +29,19 @@ mkdir -p "$found" "$crashes" "$here/corpus/$target"
 limit=4096
 [ "$target" != recordings ] || limit=262144
 start=$(date +%s.%N)
+panics=0
 FUZZ_TARGET=$target "$here/target/$host/release/$program" \
     -runs="$runs" -seed="$seed" -max_len="$limit" -rss_limit_mb=2048 -timeout=10 \
     -print_final_stats=1 -verbosity=0 -artifact_prefix="$crashes/$target-" \
-    "$found" "$here/corpus/$target" >"$here/target/$target.log" 2>&1 || {
+    "$found" "$here/corpus/$target" >"$here/target/$target.log" 2>&1 || panics=1
+executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$here/target/$target.log")
+awk -v t="$target" -v n="$executed" -v p="$panics" -v s="$start" -v e="$(date +%s.%N)" 'BEGIN {
+    printf "{\"measure\":\"fuzz.executions\",\"case\":\"%s\",\"value\":%d,\"unit\":\"1\"}\n", t, n
+    printf "{\"measure\":\"fuzz.rate\",\"case\":\"%s\",\"value\":%.0f,\"unit\":\"1/s\"}\n", t, n / (e - s)
+    printf "{\"measure\":\"fuzz.panics\",\"case\":\"%s\",\"value\":%d,\"unit\":\"1\",\"limit\":0,\"limit_is\":\"none\"}\n", t, p
+}'
+if [ "$panics" -ne 0 ]; then
     tail -n 40 "$here/target/$target.log" >&2
     echo "error: $target failed; its input is in $crashes" >&2
     exit 1
-}
-executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$here/target/$target.log")
-awk -v t="$target" -v n="$executed" -v s="$start" -v e="$(date +%s.%N)" 'BEGIN {
-    printf "{\"measure\":\"fuzz.executions\",\"case\":\"%s\",\"value\":%d,\"unit\":\"1\"}\n", t, n
-    printf "{\"measure\":\"fuzz.rate\",\"case\":\"%s\",\"value\":%.0f,\"unit\":\"1/s\"}\n", t, n / (e - s)
-    printf "{\"measure\":\"fuzz.panics\",\"case\":\"%s\",\"value\":0,\"unit\":\"1\",\"limit\":0,\"limit_is\":\"none\"}\n", t
-}'
+fi
