@@ -9,13 +9,14 @@
 use wattline_protocol::campaign_spec::{CampaignSpec, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
-    AgentBuild, BaselinePlace, BoardDescription, BoardState, Cell, ChannelTiming, ChipDescription,
-    ChipKind, ClockSnapshot, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason, GpuSpan,
-    GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans,
-    Notice, NoticeKind, PhaseMark, PhaseName, Plan, RailDescription, RailEnergy, RailRole,
-    RailSource, Record, RunEnd, RunId, RunOutcome, RunStart, SamplerReport, Scheduling, Simulation,
-    StreamEnd, SweepsLost, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart,
-    WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
+    AgentBuild, BaselinePlace, BoardDescription, BoardExpectation, BoardState, Cell, ChannelTiming,
+    ChipDescription, ChipKind, ClockSnapshot, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason,
+    GpuSpan, GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram, LayerDescription,
+    LayerSpans, Mismatch, Notice, NoticeKind, PhaseMark, PhaseName, Plan, RailDescription,
+    RailEnergy, RailInside, RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunStart,
+    SamplerReport, Scheduling, Simulation, StreamEnd, SweepsLost, Temperature, Trial, TrialEnd,
+    TrialLoaded, TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind,
+    WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -28,6 +29,7 @@ fn records() -> Vec<Record> {
     records.extend(of_the_board());
     let span = GpuSpan { inference: 61, start: AT, length_ns: 41_234_567, bound_ns: 12_000 };
     records.push(GpuSpans { trial: 300, spans: vec![span] }.into());
+    records.push(expectation().into());
     records
 }
 
@@ -119,6 +121,29 @@ fn of_the_board() -> Vec<Record> {
         Notice { at: AT, what: NoticeKind::BusFaultEnded { lane: 16, failed: 12 } }.into(),
         RunEnd { at: LATER, outcome: RunOutcome::Failed, streams }.into(),
     ]
+}
+
+fn expectation() -> BoardExpectation {
+    let rail = || "VDD_IN".to_owned();
+    let chip = || "ina3221".to_owned();
+    BoardExpectation {
+        profile: Some("jetson-orin-nano".into()),
+        inside: vec![RailInside { rail: "VDDQ".into(), within: "VIN_SYS_5V0".into() }],
+        mismatches: vec![
+            Mismatch::Missing { rail: rail(), chip: chip(), address: 0x40, channel: 1 },
+            Mismatch::OtherLabel { rail: rail(), expected: "VDD_SOC".into() },
+            Mismatch::OtherPlace {
+                rail: rail(),
+                expected_address: 0x41,
+                expected_channel: 2,
+                address: Some(0x40),
+                channel: 1,
+            },
+            Mismatch::OtherShunt { rail: rail(), expected_ohm: 0.005, used_ohm: 0.01 },
+            Mismatch::OtherRole { rail: rail(), expected: RailRole::Total, used: RailRole::Part },
+            Mismatch::Overridden { rail: rail(), told_ohm: 0.1, given_ohm: 0.01 },
+        ],
+    }
 }
 
 fn clocks() -> ClockSnapshot {

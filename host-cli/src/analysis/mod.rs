@@ -26,7 +26,7 @@ mod window;
 
 use std::collections::BTreeMap;
 
-use wattline_protocol::record::SamplerReport;
+use wattline_protocol::record::{NoticeKind, SamplerReport, SkipReason};
 
 use self::axis::Axis;
 use self::model::Analysis;
@@ -72,6 +72,8 @@ pub fn analyse(
         outcome,
         chips: start.chips.clone(),
         rails,
+        expectation: recording.expectation_of(u32::MAX).cloned().unwrap_or_default(),
+        skipped: skipped(recording),
         corrected_shunts,
         scheduling: start.scheduling,
         sampler: sampler_reports(recording),
@@ -84,6 +86,19 @@ pub fn analyse(
         clock: clock_offset(&recording.clock_exchanges),
         accuracies: Vec::new(),
     })
+}
+
+/// Rails that were not sampled, each once.
+fn skipped(recording: &Recording) -> Vec<(String, SkipReason)> {
+    let mut skipped = Vec::new();
+    for notice in &recording.notices {
+        if let NoticeKind::RailSkipped { rail, reason } = &notice.record.what
+            && !skipped.iter().any(|(known, _)| known == rail)
+        {
+            skipped.push((rail.clone(), *reason));
+        }
+    }
+    skipped
 }
 
 /// One report a chip: those of several epochs are added.

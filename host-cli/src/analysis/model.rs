@@ -5,8 +5,9 @@
 
 use wattline_protocol::campaign_spec::CampaignSpec;
 use wattline_protocol::record::{
-    AgentBuild, BaselinePlace, BoardDescription, Cell, ChipDescription, GapReason, RailDescription,
-    RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
+    AgentBuild, BaselinePlace, BoardDescription, BoardExpectation, Cell, ChipDescription,
+    GapReason, RailDescription, RunId, RunOutcome, SamplerReport, Scheduling, Simulation,
+    SkipReason, TrialOutcome,
 };
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
@@ -460,6 +461,10 @@ pub struct Analysis {
     pub chips: Vec<ChipDescription>,
     /// Sampled rails; shunts as corrected on the command line.
     pub rails: Vec<RailDescription>,
+    /// What the board's profile expects, and what of it does not hold.
+    pub expectation: BoardExpectation,
+    /// Rails of the board that are not sampled, with the reason.
+    pub skipped: Vec<(String, SkipReason)>,
     /// Shunts that were corrected: rail name, recorded Ω, Ω used.
     pub corrected_shunts: Vec<(String, f64, f64)>,
     /// Scheduling class of the sampler.

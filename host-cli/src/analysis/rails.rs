@@ -3,7 +3,7 @@
 //! Owns the correction of shunts, the choice of the total rail, and the way
 //! from a rail to its points. Computes no energy.
 
-use wattline_protocol::record::{ChipDescription, RailDescription, RailRole};
+use wattline_protocol::record::{BoardExpectation, ChipDescription, RailDescription, RailRole};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::drift::off_25_c_k;
@@ -57,13 +57,13 @@ pub(super) struct Measured<'a> {
     recording: &'a Recording,
     epoch: u32,
     /// Rails with their index in the run's description, and their chips.
-    rails: Vec<(usize, RailDescription, &'a ChipDescription)>,
+    rails: Vec<Described<'a>>,
     /// True where one rail contains all others.
     pub(super) total: bool,
 }
 
 impl<'a> Measured<'a> {
-    /// The total rail of an epoch, else all its parts.
+    /// The total rail of an epoch, else all its parts but those inside others.
     pub(super) fn of_epoch(
         recording: &'a Recording,
         epoch: u32,
@@ -72,7 +72,10 @@ impl<'a> Measured<'a> {
         let all = rails_of(recording, epoch, corrections)?;
         let is_total = |rail: &RailDescription| rail.role == RailRole::Total;
         let total = all.iter().find(|(_, rail, _)| is_total(rail)).cloned();
-        let rails = total.clone().map_or(all, |total| vec![total]);
+        let rails = total.clone().map_or_else(
+            || without_inner(all, recording.expectation_of(epoch)),
+            |total| vec![total],
+        );
         Ok(Self { recording, epoch, rails, total: total.is_some() })
     }
 
@@ -101,6 +104,21 @@ impl<'a> Measured<'a> {
         let periods = self.rails.iter().map(|(_, rail, chip)| Sensor::new(rail, chip).period_s());
         periods.fold(0.0, f64::max)
     }
+}
+
+type Described<'a> = (usize, RailDescription, &'a ChipDescription);
+
+/// Leaves out what another of the rails holds already: never added twice.
+fn without_inner<'a>(
+    all: Vec<Described<'a>>,
+    expectation: Option<&BoardExpectation>,
+) -> Vec<Described<'a>> {
+    let names: Vec<String> = all.iter().map(|(_, rail, _)| rail.name.clone()).collect();
+    let is_inner = |name: &str| {
+        let inside = expectation.into_iter().flat_map(|expected| &expected.inside);
+        inside.filter(|inner| inner.rail == name).any(|inner| names.contains(&inner.within))
+    };
+    all.into_iter().filter(|(_, rail, _)| !is_inner(&rail.name)).collect()
 }
 
 /// All rails of an epoch with their index and chip, shunts corrected. A rail
@@ -142,7 +160,10 @@ fn points(
 
 #[cfg(test)]
 mod tests {
+    use wattline_protocol::record::RailInside;
+
     use super::*;
+    use crate::recording::InEpoch;
     use crate::recording::synthetic::Synthetic;
 
     #[test]
@@ -174,5 +195,25 @@ mod tests {
         let parts = Synthetic { parts_only: true, ..Synthetic::default() }.recording();
         let measured = Measured::of_epoch(&parts, 1, &[]).unwrap();
         assert_eq!((measured.total, measured.indices().collect::<Vec<_>>()), (false, vec![0, 1]));
+    }
+
+    #[test]
+    fn a_part_inside_another_part_is_not_added() {
+        let mut parts = Synthetic { parts_only: true, ..Synthetic::default() }.recording();
+        let names: Vec<String> =
+            parts.start_of(1).unwrap().rails.iter().map(|rail| rail.name.clone()).collect();
+        let inner = |rail: &str, within: &str| {
+            let inside = vec![RailInside { rail: rail.into(), within: within.into() }];
+            let record = BoardExpectation { inside, ..BoardExpectation::default() };
+            vec![InEpoch { epoch: 1, record }]
+        };
+        let indices = |recording: &Recording| -> Vec<usize> {
+            Measured::of_epoch(recording, 1, &[]).unwrap().indices().collect()
+        };
+        parts.expectations = inner(&names[1], &names[0]);
+        assert_eq!(indices(&parts), [0]);
+        // What would hold it is not sampled: it stands for itself.
+        parts.expectations = inner(&names[1], "VIN_SYS_5V0");
+        assert_eq!(indices(&parts), [0, 1]);
     }
 }

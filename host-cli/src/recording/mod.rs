@@ -22,9 +22,10 @@ use wattline_protocol::block::{BlockCodec, BlockError};
 use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
-    BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, GpuSpans, InferenceSpans, LayerSpans,
-    Notice, PhaseMark, Plan, Record, RecordError, RunEnd, RunStart, SamplerReport, StreamEnd,
-    SweepsLost, TrialEnd, TrialLoaded, TrialStart, WindowAbandon, WindowClose, WindowOpen, kind,
+    BoardExpectation, BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, GpuSpans,
+    InferenceSpans, LayerSpans, Notice, PhaseMark, Plan, Record, RecordError, RunEnd, RunStart,
+    SamplerReport, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart, WindowAbandon,
+    WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -137,6 +138,8 @@ pub struct Recording {
     pub layer_spans: Records<LayerSpans>,
     /// Clocks of the board.
     pub clocks: Records<ClockSnapshot>,
+    /// What profile and configuration expect of the rails.
+    pub expectations: Records<BoardExpectation>,
     /// States of the board.
     pub states: Records<BoardState>,
     /// Sequence numbers that will never come.
@@ -228,6 +231,13 @@ impl Recording {
         self.lanes.iter().find(|candidate| candidate.epoch == epoch && candidate.lane == lane)
     }
 
+    /// What was expected of the rails in `epoch`.
+    #[must_use]
+    pub fn expectation_of(&self, epoch: u32) -> Option<&BoardExpectation> {
+        let known = self.expectations.iter().rev().find(|expected| expected.epoch <= epoch);
+        known.map(|expected| &expected.record)
+    }
+
     /// The run's description as it held in `epoch`: that epoch's own, or the
     /// last one before it.
     #[must_use]
@@ -309,6 +319,7 @@ impl RecordingBuilder {
             Record::LayerSpans(record) => put(&mut to.layer_spans, epoch, record),
             Record::GpuSpans(record) => put(&mut to.gpu_spans, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),
+            Record::BoardExpectation(record) => put(&mut to.expectations, epoch, record),
             Record::BoardState(record) => put(&mut to.states, epoch, record),
             Record::Gap(record) => put(&mut to.gaps, epoch, record),
             Record::SweepsLost(record) => put(&mut to.sweeps_lost, epoch, record),

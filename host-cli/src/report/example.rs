@@ -3,9 +3,10 @@
 use wattline_protocol::campaign_spec::{CampaignFile, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
-    AgentBuild, BaselinePlace, BoardDescription, Cell, ChannelTiming, ChipDescription, ChipKind,
-    ErrorLimits, FailureCause, GapReason, LatenessHistogram, RailDescription, RailRole, RailSource,
-    RunId, RunOutcome, SamplerReport, Scheduling, Simulation, TrialOutcome,
+    AgentBuild, BaselinePlace, BoardDescription, BoardExpectation, Cell, ChannelTiming,
+    ChipDescription, ChipKind, ErrorLimits, FailureCause, GapReason, LatenessHistogram,
+    RailDescription, RailRole, RailSource, RunId, RunOutcome, SamplerReport, Scheduling,
+    Simulation, TrialOutcome,
 };
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
@@ -128,6 +129,8 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
         outcome: Some(RunOutcome::Complete),
         chips: vec![chip()],
         rails: ["VDD_IN", "VDD_CPU_GPU", "VDD_SOC"].into_iter().map(rail).collect(),
+        expectation: BoardExpectation::default(),
+        skipped: Vec::new(),
         corrected_shunts: Vec::new(),
         scheduling: Scheduling::Fifo { priority: 50 },
         sampler: Vec::new(),

@@ -1,7 +1,7 @@
 //! Tests of the report as a whole: what stands in the page and in the files.
 
 use wattline_protocol::campaign_spec::{Mode, Precision};
-use wattline_protocol::record::FailureCause;
+use wattline_protocol::record::{BoardExpectation, FailureCause, Mismatch, SkipReason};
 
 use super::figure::Figures;
 use super::{example, render, write};
@@ -147,12 +147,33 @@ fn a_hostile_name_stays_text() {
     analysis.board.model = HOSTILE.into();
     analysis.cells[0].cell.network = HOSTILE.into();
     analysis.corrected_shunts = vec![(HOSTILE.into(), 0.005, 0.006)];
+    analysis.skipped = vec![(HOSTILE.into(), SkipReason::NoShunt)];
+    let label = Mismatch::OtherLabel { rail: HOSTILE.into(), expected: HOSTILE.into() };
+    analysis.expectation.mismatches = vec![label];
     let page = render(&analysis);
     assert!(!page.contains("<script"));
     elements(&page);
     for figure in Figures::of(&analysis).all() {
         assert!(!figure.file.contains("<script") && !figure.file.contains('\u{7}'));
         elements(&figure.file);
+    }
+}
+
+#[test]
+fn what_is_not_as_the_profile_expects_stands_beside_the_verdict() {
+    let mut analysis = example::simulated();
+    assert!(!render(&analysis).contains("Not as expected"));
+    let shunt = Mismatch::OtherShunt { rail: "VDD_IN".into(), expected_ohm: 0.005, used_ohm: 0.01 };
+    analysis.expectation = BoardExpectation {
+        profile: Some("jetson-orin-nano".into()),
+        inside: Vec::new(),
+        mismatches: vec![shunt],
+    };
+    analysis.skipped = vec![("NC".into(), SkipReason::NotConnected)];
+    let page = render(&analysis);
+    for words in ["jetson-orin-nano", "measured over 0.01 Ω, expected 0.005 Ω", "NC: not connected"]
+    {
+        assert!(page.contains(words), "{words}");
     }
 }
 

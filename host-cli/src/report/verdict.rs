@@ -44,6 +44,22 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                         li { (rail) ": " (ohms(*used)) " used, " (ohms(*recorded)) " recorded" }
                     } } }
                 }
+                @if let Some(profile) = &analysis.expectation.profile {
+                    dt { "Board profile" }
+                    dd { (profile) }
+                }
+                @if !analysis.expectation.mismatches.is_empty() {
+                    dt { "Not as expected" }
+                    dd { ul { @for mismatch in &analysis.expectation.mismatches {
+                        li.alert { (mismatch) }
+                    } } }
+                }
+                @if !analysis.skipped.is_empty() {
+                    dt { "Not sampled" }
+                    dd { ul { @for (rail, reason) in &analysis.skipped {
+                        li { (rail) ": " (reason.name()) }
+                    } } }
+                }
                 dt { "Sampler" }
                 dd { (sampler(analysis)) }
                 @if let Some(clock) = &analysis.clock {
@@ -85,7 +101,18 @@ pub(super) fn energy_source(analysis: &Analysis) -> String {
         .collect();
     match totals.as_slice() {
         [] if analysis.rails.is_empty() => "no rail: none was sampled".into(),
-        [] => "the sampled parts, added up: no rail of this board holds all others".into(),
+        [] => {
+            let inner: Vec<String> = analysis
+                .expectation
+                .inside
+                .iter()
+                .map(|inner| format!("; without {}, which {} holds", inner.rail, inner.within))
+                .collect();
+            format!(
+                "the sampled parts, added up: no rail of this board holds all others{}",
+                inner.concat()
+            )
+        }
         [one] => format!("the rail {one}, called total"),
         several => format!("the rails {}, called total", several.join(" + ")),
     }

@@ -11,6 +11,7 @@
 
 mod board;
 mod campaign;
+mod expectation;
 mod power;
 
 use serde::de::DeserializeOwned;
@@ -26,6 +27,7 @@ pub use campaign::{
     LayerDescription, LayerSpans, PhaseMark, PhaseName, Plan, Trial, TrialEnd, TrialLoaded,
     TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
+pub use expectation::{BoardExpectation, Mismatch, RailInside};
 pub use power::{
     ChannelTiming, ChipDescription, ChipKind, ErrorLimits, Gap, GapReason, LatenessHistogram,
     RailDescription, RailEnergy, RailRole, RailSource, SamplerReport, SkipReason, SweepsLost,
@@ -174,6 +176,8 @@ records! {
     19 RUN_END RunEnd,
     /// Work of a GPU, placed on the board's clock.
     20 GPU_SPANS GpuSpans,
+    /// What the board's profile and its user expect of the rails.
+    22 BOARD_EXPECTATION BoardExpectation,
 }
 
 fn to_bytes<T: Serialize>(kind: u8, record: &T) -> Result<Vec<u8>, RecordError> {

@@ -169,6 +169,14 @@ pub enum SkipReason {
     NotANumber,
     /// Another rail contains it, and no rail is the whole board.
     Contained,
+    /// A kernel driver of another chip holds its address.
+    OtherDriver,
+    /// Another chip than the named one answers at its address.
+    OtherChip,
+    /// Nothing answers at its address.
+    NoAnswer,
+    /// The kernel offers no such I²C bus.
+    NoBus,
 }
 
 impl SkipReason {
@@ -183,6 +191,10 @@ impl SkipReason {
             Self::NoPermission => "permission denied",
             Self::NotANumber => "its file holds no number",
             Self::Contained => "contained in another rail",
+            Self::OtherDriver => "another driver holds its address",
+            Self::OtherChip => "another chip is at its address",
+            Self::NoAnswer => "nothing answers at its address",
+            Self::NoBus => "no such I2C bus",
         }
     }
 }
