@@ -1,7 +1,5 @@
 //! `doctor`: what the agent needs on this board, checked without a run.
 
-use std::path::Path;
-
 use serde_json::json;
 
 use super::{Failure, line};
@@ -47,7 +45,7 @@ impl Check {
 }
 
 fn rails() -> Check {
-    let found = discover::find(Path::new("/sys"));
+    let found = discover::find_here();
     let good: Vec<&str> =
         found.rails.iter().filter(|r| r.skipped.is_none()).map(|r| r.name.as_str()).collect();
     let text = if good.is_empty() {

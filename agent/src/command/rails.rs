@@ -10,7 +10,7 @@ use super::{Failure, line};
 use crate::args::RailsArgs;
 use crate::clock::SystemClock;
 use crate::power::bus::linux::LinuxBus;
-use crate::power::discover::{self, ChipRails, DetectedRail, Found};
+use crate::power::discover::{self, ChipRails, DetectedRail, Found, SYSTEM_ROOT};
 use crate::power::ring::ring;
 use crate::power::sampler::SamplerCore;
 use crate::sampling::looked_for;
@@ -19,10 +19,11 @@ use crate::sampling::looked_for;
 const RING_SWEEPS: usize = 1024;
 
 pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
-    let system = Path::new("/sys");
-    let root = args.sysfs_root.as_deref().unwrap_or(system);
-    let mut found = discover::find(root);
-    if root == system {
+    let system = Path::new(SYSTEM_ROOT);
+    // Another tree stands for another board: this one's GPUs are not its.
+    let root = args.sysfs_root.as_deref().filter(|&root| root != system);
+    let mut found = root.map_or_else(discover::find_here, discover::find);
+    if root.is_none() {
         for chip in found.chips.clone() {
             if let Some((core, rate_hz)) = measured(&chip) {
                 found.sampled_by_registers(&core, rate_hz);

@@ -146,7 +146,7 @@ fn open_tee(path: &Path) -> Result<File, Failure> {
 
 fn source(args: &ServeArgs) -> Result<PowerSource, Failure> {
     let Some(chip) = args.simulated else {
-        return Ok(PowerSource::Real(discover::find(Path::new("/sys"))));
+        return Ok(PowerSource::Real(discover::find_here()));
     };
     let kind = match chip {
         SimulatedChip::Ina3221 => ChipKind::Ina3221,

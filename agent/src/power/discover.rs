@@ -2,15 +2,18 @@
 //!
 //! Owns the search of the running system, the account of where it looked, and
 //! the description of rails for the record; each tree's layout is a file of
-//! its own. Reads sysfs alone: no register is
-//! touched, no address is probed, so that no stranger on the bus is spoken to.
+//! its own. Reads sysfs, and asks the GPUs' driver and a Raspberry Pi's
+//! firmware: no register is touched, no address is probed, so that no stranger
+//! on the bus is spoken to.
 //! Labels and shunts come from the running system; nothing is guessed from the
 //! board's name.
 //! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
 
+mod gpu;
 mod hwmon;
 mod iio;
 mod place;
+mod pmic;
 mod powercap;
 mod search;
 mod sysfs;
@@ -32,7 +35,7 @@ use super::ring::SweepProducer;
 use super::sampler::{SamplerCore, SamplerParts};
 use crate::clock::Clock;
 
-pub use sysfs::{GivenChip, GivenRail, find, given};
+pub use sysfs::{GivenChip, GivenRail, SYSTEM_ROOT, find, find_here, given};
 
 /// Tolerance of a shunt of which only the value is known, as a fraction: the
 /// usual class of the current-sense resistors on such boards.

@@ -1,17 +1,17 @@
-//! Meters: rails that the kernel or a processor reads for us, as files.
+//! Meters: rails that the kernel, a processor or a firmware reads for us.
 //!
-//! Owns what such a file means and the schedule of reading it: volts and
+//! Owns what such a count means and the schedule of reading it: volts and
 //! amperes of a driver, watts, or a counter of joules whose differences over
 //! time are mean watts. Rows leave through the same ring as a chip's sweeps,
 //! current (or power) in the place of the shunt's code. A closed set, no trait:
-//! what can be told apart stands in [`Files`]. Searches nothing.
+//! what can be told apart stands in [`Files`], where a count stands in
+//! [`Count`]. Searches nothing.
 //! Source: Linux Documentation/hwmon/sysfs-interface.rst,
 //! ABI/testing/sysfs-bus-iio, power/powercap/powercap.rst.
 
-use std::fs::File;
+mod count;
+
 use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use wattline_protocol::block::SampleStatus;
@@ -25,6 +25,9 @@ use wattline_protocol::units::{BoardTime, Nanos};
 use super::chip::{CODES_MAX, SLOTS_MAX};
 use super::ring::{Sweep, SweepProducer, status_at};
 use crate::clock::Clock;
+use count::OpenCount;
+
+pub use count::{Count, CountSource};
 
 /// Watts of one step where power is the code: 0.1 mW, so that a code of 32 bit
 /// holds 200 kW and a counter's step of 15.3 µJ over 20 ms is not lost.
@@ -32,19 +35,8 @@ const POWER_STEP_W: f64 = 1e-4;
 /// Shunt that stands for none: amperes are codes then, and no resistance is
 /// corrected by it.
 const NO_SHUNT_OHM: f64 = 1.0;
-/// Longest text of a value: 20 digits, a sign, a point and a line end.
-const VALUE_BYTES_MAX: usize = 32;
 /// The longest pause after a reading that failed.
 const FAILED_PAUSE: Nanos = Nanos::from_millis(100);
-
-/// A file that holds a count, and what one of it is in SI units.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StepFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Volts, amperes, watts or joules of one count.
-    pub step: f64,
-}
 
 /// What is read for one rail.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,16 +44,16 @@ pub enum Files {
     /// Volts on the rail and amperes through it.
     VoltsAmperes {
         /// Voltage.
-        volts: StepFile,
+        volts: Count,
         /// Current.
-        amperes: StepFile,
+        amperes: Count,
     },
     /// Watts alone.
-    Power(StepFile),
+    Power(Count),
     /// Joules since some start; counts begin at 0 again beyond `wraps_at`.
     Energy {
         /// The counter.
-        counter: StepFile,
+        counter: Count,
         /// Largest count; `None` where it is not told.
         wraps_at: Option<u64>,
     },
@@ -212,9 +204,9 @@ pub struct MeterCore {
 /// One rail's open files, and the count before.
 #[derive(Debug)]
 enum Input {
-    VoltsAmperes { volts: File, amperes: File },
-    Power { file: File, codes_a_count: f64 },
-    Energy { file: File, joules_a_count: f64, wraps_at: Option<u64>, before: Option<Counted> },
+    VoltsAmperes { volts: OpenCount, amperes: OpenCount },
+    Power { count: OpenCount, codes_a_count: f64 },
+    Energy { count: OpenCount, joules_a_count: f64, wraps_at: Option<u64>, before: Option<Counted> },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -318,15 +310,15 @@ impl Input {
     fn open(files: &Files) -> io::Result<Self> {
         Ok(match files {
             Files::VoltsAmperes { volts, amperes } => Self::VoltsAmperes {
-                volts: File::open(&volts.path)?,
-                amperes: File::open(&amperes.path)?,
+                volts: OpenCount::open(volts)?,
+                amperes: OpenCount::open(amperes)?,
             },
-            Files::Power(file) => Self::Power {
-                file: File::open(&file.path)?,
-                codes_a_count: file.step / POWER_STEP_W,
+            Files::Power(watts) => Self::Power {
+                count: OpenCount::open(watts)?,
+                codes_a_count: watts.step / POWER_STEP_W,
             },
             Files::Energy { counter, wraps_at } => Self::Energy {
-                file: File::open(&counter.path)?,
+                count: OpenCount::open(counter)?,
                 joules_a_count: counter.step,
                 wraps_at: *wraps_at,
                 before: None,
@@ -337,20 +329,25 @@ impl Input {
     fn read(&mut self, clock: &dyn Clock) -> io::Result<Reading> {
         match self {
             Self::VoltsAmperes { volts, amperes } => {
-                let (amperes, volts) = (count(amperes)?, count(volts)?);
+                let (amperes, volts) = (amperes.read()?, volts.read()?);
                 Ok(codes(as_f64(amperes), as_f64(volts)))
             }
-            Self::Power { file, codes_a_count } => {
-                Ok(codes(as_f64(count(file)?) * *codes_a_count, 1.0))
+            Self::Power { count, codes_a_count } => {
+                Ok(codes(as_f64(count.read()?) * *codes_a_count, 1.0))
             }
-            Self::Energy { file, joules_a_count, wraps_at, before } => {
-                let count = u64::try_from(count(file)?).map_err(|_| io::ErrorKind::InvalidData)?;
+            Self::Energy { count, joules_a_count, wraps_at, before } => {
+                // Across a failure there is no difference: its mean would lie
+                // in the middle of the rows that are missing.
+                let last = before.take();
+                let count = count.read()?;
+                let count = u64::try_from(count).map_err(|_| io::ErrorKind::InvalidData)?;
                 let now = Counted { at: clock.now(), count };
-                let Some(before) = before.replace(now) else { return Ok(Reading::NotYet) };
-                let Some(counted) = difference(before.count, count, *wraps_at) else {
+                *before = Some(now);
+                let Some(last) = last else { return Ok(Reading::NotYet) };
+                let Some(counted) = difference(last.count, count, *wraps_at) else {
                     return Ok(Reading::NotYet);
                 };
-                let seconds = (now.at - before.at).as_seconds().0.max(f64::MIN_POSITIVE);
+                let seconds = (now.at - last.at).as_seconds().0.max(f64::MIN_POSITIVE);
                 let watts = as_f64(counted.cast_signed()) * *joules_a_count / seconds;
                 Ok(codes(watts / POWER_STEP_W, 1.0))
             }
@@ -378,17 +375,6 @@ fn codes(first: f64, second: f64) -> Reading {
     } else {
         Reading::Codes(one, other)
     }
-}
-
-/// The count in a file, read from its start: sysfs makes the value anew then.
-/// What stands behind a decimal point is below the file's own step.
-fn count(file: &File) -> io::Result<i64> {
-    let mut bytes = [0; VALUE_BYTES_MAX];
-    let length = file.read_at(&mut bytes, 0)?;
-    let text = bytes.get(..length).unwrap_or_default().trim_ascii();
-    let whole = text.split(|&byte| byte == b'.').next().unwrap_or_default();
-    let number = core::str::from_utf8(whole).ok().and_then(|whole| whole.parse().ok());
-    number.ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of a moment are far below 2^53")]

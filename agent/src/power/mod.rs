@@ -8,7 +8,9 @@
 pub mod bus;
 pub mod chip;
 pub mod discover;
+pub mod gpu;
 pub mod meter;
 pub mod pace;
+pub mod pmic;
 pub mod ring;
 pub mod sampler;

@@ -155,6 +155,9 @@ pub enum Reason {
     Undersampled,
     /// The agent ended before the trial did, and it was measured again.
     Repeated,
+    /// The rails are a power chip's own converters, which see a part of the
+    /// board.
+    Estimate,
 }
 
 impl Reason {
@@ -181,6 +184,7 @@ impl Reason {
             Self::Mixed => "mixed",
             Self::Undersampled => "undersampled",
             Self::Repeated => "repeated",
+            Self::Estimate => "estimate",
         }
     }
 
@@ -210,6 +214,9 @@ impl Reason {
                  a single one is not"
             }
             Self::Repeated => "the agent ended before the trial did; it was measured again",
+            Self::Estimate => {
+                "an estimate: the power chip's own converters see a part of the board, not its input"
+            }
         }
     }
 }

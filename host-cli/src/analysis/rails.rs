@@ -3,7 +3,9 @@
 //! Owns the correction of shunts, the choice of the total rail, and the way
 //! from a rail to its points. Computes no energy.
 
-use wattline_protocol::record::{BoardExpectation, ChipDescription, RailDescription, RailRole};
+use wattline_protocol::record::{
+    BoardExpectation, ChipDescription, RailDescription, RailRole, RailSource,
+};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::drift::off_25_c_k;
@@ -77,6 +79,12 @@ impl<'a> Measured<'a> {
             |total| vec![total],
         );
         Ok(Self { recording, epoch, rails, total: total.is_some() })
+    }
+
+    /// True where a power chip's own converters are among them: what they see
+    /// is not what the board takes.
+    pub(super) fn is_estimate(&self) -> bool {
+        self.rails.iter().any(|(_, rail, _)| rail.source == RailSource::Pmic)
     }
 
     /// Indices of the rails in the run's description.

@@ -108,6 +108,28 @@ fn a_board_without_a_total_rail_adds_its_parts_and_says_so() {
 }
 
 #[test]
+fn rails_of_a_power_chip_flag_a_cell_as_an_estimate() {
+    let recording = |source| {
+        let synthetic = Synthetic { parts_only: true, ..Synthetic::default() };
+        let mut recording = synthetic.recording();
+        for start in &mut recording.starts {
+            for rail in &mut start.record.rails {
+                rail.source = source;
+            }
+        }
+        recording
+    };
+    let reasons = |source| {
+        let analysis = analyse(&recording(source), &[]).unwrap();
+        let cell = &analysis.cells[0].judgement;
+        assert_eq!(cell.verdict, Verdict::Flagged);
+        cell.reasons.contains(&Reason::Estimate)
+    };
+    assert!(reasons(RailSource::Pmic));
+    assert!(!reasons(RailSource::Rapl));
+}
+
+#[test]
 fn idle_power_that_moved_flags_the_net_energies() {
     let analysis = analysis(&Synthetic { idle_w: (3.0, 4.0), ..Synthetic::default() });
     assert!(analysis.cells[0].judgement.reasons.contains(&Reason::IdleDrift));

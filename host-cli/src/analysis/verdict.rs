@@ -43,7 +43,8 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::NoTotalRail
         | Reason::FewWindows
         | Reason::TrialFailed
-        | Reason::Stopped => Verdict::Flagged,
+        | Reason::Stopped
+        | Reason::Estimate => Verdict::Flagged,
         // The mean over a train of inferences is as good as ever.
         Reason::Undersampled => Verdict::Valid,
     }

@@ -111,6 +111,7 @@ impl<'a> Windows<'a> {
         let lengths = self.inferences(epoch, trial, close);
         let mut reasons = self.length_reasons(close, measured.period_s());
         reasons.extend((!measured.total).then_some(Reason::NoTotalRail));
+        reasons.extend(measured.is_estimate().then_some(Reason::Estimate));
         reasons.extend(self.warm_up_reason((epoch, trial)));
         reasons.extend(level.is_none().then_some(Reason::NoBaseline));
         reasons.extend(drift_reason(level.as_ref(), net.as_ref(), close));

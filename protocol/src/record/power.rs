@@ -177,6 +177,8 @@ pub enum SkipReason {
     NoAnswer,
     /// The kernel offers no such I²C bus.
     NoBus,
+    /// Whoever is asked for it does not count it.
+    NotSupported,
 }
 
 impl SkipReason {
@@ -195,6 +197,7 @@ impl SkipReason {
             Self::OtherChip => "another chip is at its address",
             Self::NoAnswer => "nothing answers at its address",
             Self::NoBus => "no such I2C bus",
+            Self::NotSupported => "not supported by its driver",
         }
     }
 }

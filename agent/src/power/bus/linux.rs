@@ -1,4 +1,5 @@
-//! The I²C bus of a Linux board: `/dev/i2c-N` and its one ioctl, I2C_RDWR.
+//! The I²C bus of a Linux board: `/dev/i2c-N` and its one ioctl, I2C_RDWR;
+//! beside it the one ioctl by which a Raspberry Pi's firmware is asked.
 //!
 //! Owns the file, the message array and the mapping of errno. Never sets a
 //! slave address: addresses travel in the messages, so that neither the force
@@ -6,7 +7,7 @@
 //! can matter. I2C_RDWR has no busy check of its own: whether a kernel driver
 //! holds a chip is asked in [`crate::power::discover`].
 //! Source: Linux Documentation/i2c/dev-interface.rst, `uapi/linux/i2c-dev.h`.
-#![expect(unsafe_code, reason = "the one ioctl of the agent")]
+#![expect(unsafe_code, reason = "the two ioctls of the agent")]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -75,6 +76,27 @@ impl LinuxBus {
         let done = unsafe { i2c_rdwr(self.file.as_raw_fd(), filled) };
         done.map_err(|error| from_errno(address, error.raw_os_error().unwrap_or(0)))
     }
+}
+
+/// `_IOWR(100, 0, char *)` of a 64-bit kernel: IOCTL_MBOX_PROPERTY of vcio.
+const MBOX_PROPERTY: libc::Ioctl = 0xC008_6400;
+
+/// Gives a property message to the firmware of a Raspberry Pi (`/dev/vcio`) and
+/// takes its answer in place. The first word is the message's length in bytes.
+///
+/// # Errors
+/// `InvalidInput` where the first word is another length, else the kernel's.
+pub fn firmware_property(vcio: &File, message: &mut [u32]) -> io::Result<()> {
+    let told = message.first().and_then(|&bytes| usize::try_from(bytes).ok());
+    if told != Some(size_of_val(message)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    // SAFETY: the driver reads and writes as many bytes behind the pointer as
+    // the first word says, which was just seen to be the slice's own length;
+    // the slice is borrowed mutably until this function returns, and the
+    // driver keeps no pointer. The descriptor is open while `vcio` is.
+    let done = unsafe { libc::ioctl(vcio.as_raw_fd(), MBOX_PROPERTY, message.as_mut_ptr()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Pointer write and read.
@@ -156,6 +178,18 @@ mod tests {
         }
         let timeout = BusError::Failed { address: 0x40, errno: 110 };
         assert_eq!(from_errno(at_40(), 110), timeout);
+    }
+
+    #[test]
+    fn a_firmware_message_of_another_length_never_reaches_the_kernel() {
+        let null = File::open("/dev/null").unwrap();
+        for mut message in [vec![], vec![4, 0], vec![12, 0], vec![u32::MAX, 0]] {
+            let refused = firmware_property(&null, &mut message).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+        }
+        // Whole, it does; what is no firmware does not know the request.
+        let refused = firmware_property(&null, &mut [8, 0]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(nix::errno::Errno::ENOTTY as i32));
     }
 
     #[test]

@@ -8,14 +8,15 @@
 //! sysfs-interface.rst; facts on JetPack's trees, power-hardware §2.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use wattline_protocol::record::{ChipKind, RailRole, RailSource, SkipReason};
 
 use super::place::{Place, below};
 use super::search::{Draft, NOT_CONNECTED, Search};
-use super::tree::{cell, entries_named, is_shown, name_of, number, text, value};
-use crate::power::meter::{Files, StepFile};
+use super::tree::{cell, entries_named, is_shown, name_of, number, skip_reason, text, value};
+use crate::power::meter::{Count, CountSource, Files};
 
 /// Millivolts, milliamperes; microwatts, microjoules.
 const MILLI: f64 = 1e-3;
@@ -155,7 +156,7 @@ impl Hwmon {
         } else {
             draft.take(volts_amperes(volts, file("curr1_input")));
             if draft.skipped.is_some() && watts.exists() {
-                draft.take(Files::Power(StepFile { path: watts, step: MICRO }));
+                draft.take(Files::Power(Count::of_file(watts, MICRO)));
             }
         }
         search.add(draft);
@@ -200,10 +201,8 @@ impl Hwmon {
                 number(&self.folder.join(format!("{quantity}{channel}_average_interval")))
                     .filter(|_| quantity == "power");
             draft.take(match quantity {
-                "energy" => {
-                    Files::Energy { counter: StepFile { path, step: MICRO }, wraps_at: None }
-                }
-                _ => Files::Power(StepFile { path, step: MICRO }),
+                "energy" => Files::Energy { counter: Count::of_file(path, MICRO), wraps_at: None },
+                _ => Files::Power(Count::of_file(path, MICRO)),
             });
             if inner && draft.skipped.is_none() {
                 draft.skipped = Some(SkipReason::Contained);
@@ -282,7 +281,7 @@ pub(super) fn inside(kind: ChipKind) -> Option<f64> {
 }
 
 fn volts_amperes(volts: PathBuf, amperes: PathBuf) -> Files {
-    let in_milli = |path| StepFile { path, step: MILLI };
+    let in_milli = |path| Count::of_file(path, MILLI);
     Files::VoltsAmperes { volts: in_milli(volts), amperes: in_milli(amperes) }
 }
 
@@ -323,13 +322,20 @@ pub(super) fn says_not_connected(label: &str) -> bool {
     NOT_CONNECTED.iter().any(|name| label.eq_ignore_ascii_case(name))
 }
 
-/// A reading of all files of a rail, in the order in which a sampler reads.
+/// A reading of all counts of a rail, in the order in which a sampler reads.
 pub(super) fn readable(files: &Files) -> Result<(), SkipReason> {
     match files {
-        Files::VoltsAmperes { volts, amperes } => {
-            value(&volts.path).and_then(|_| value(&amperes.path)).map(|_| ())
-        }
-        Files::Power(file) => value(&file.path).map(|_| ()),
-        Files::Energy { counter, .. } => value(&counter.path).map(|_| ()),
+        Files::VoltsAmperes { volts, amperes } => is_told(volts).and_then(|()| is_told(amperes)),
+        Files::Power(count) => is_told(count),
+        Files::Energy { counter, .. } => is_told(counter),
     }
+}
+
+fn is_told(count: &Count) -> Result<(), SkipReason> {
+    let error = match &count.source {
+        CountSource::File(path) => return value(path).map(|_| ()),
+        CountSource::Gpu(counter) => counter.read().err().map(io::Error::from),
+        CountSource::Pmic(converter) => converter.read().err(),
+    };
+    error.map_or(Ok(()), |error| Err(skip_reason(&error)))
 }

@@ -14,7 +14,7 @@ use super::hwmon::{ChannelNode, bridges, inside, ohms};
 use super::place::{Place, below};
 use super::search::{Draft, Search};
 use super::tree::{entries_named, is_shown, name_of, number, text};
-use crate::power::meter::{Files, StepFile};
+use crate::power::meter::{Count, Files};
 
 /// Millivolts, milliamperes, milliwatts.
 const MILLI: f64 = 1e-3;
@@ -59,7 +59,7 @@ fn jetpack_4(folder: &Path, place: Option<&Place>, search: &mut Search<'_>) {
         let node = place.map(|place| ChannelNode::of(place, channel)).unwrap_or_default();
         let mut draft = draft(folder, place, "ina3221", channel, label.or(node.label));
         draft.shunt_ohm = node.shunt_ohm;
-        let milli = |path: PathBuf| StepFile { path, step: MILLI };
+        let milli = |path: PathBuf| Count::of_file(path, MILLI);
         let watts = file("in_power", "_input");
         if node.is_disabled || draft.is_not_connected() {
             draft.skipped = Some(SkipReason::NotConnected);
@@ -95,7 +95,7 @@ fn one_channel(folder: &Path, place: Option<&Place>, search: &mut Search<'_>) {
     draft.shunt_ohm = ohms(shunt.map(|ohm| ohm * 1e6)).or_else(|| inside(kind));
     let raw = |stem: &str| {
         let scale = number(&folder.join(format!("{stem}_scale"))).unwrap_or(1.0);
-        StepFile { path: folder.join(format!("{stem}_raw")), step: scale * MILLI }
+        Count::of_file(folder.join(format!("{stem}_raw")), scale * MILLI)
     };
     let is_there = |stem: &&&str| folder.join(format!("{stem}_raw")).exists();
     let volts = ["in_voltage1", "in_voltage0"].iter().find(is_there).unwrap_or(&"in_voltage1");

@@ -11,7 +11,7 @@ use wattline_protocol::record::{RailSource, SkipReason};
 
 use super::search::{Draft, Search};
 use super::tree::{entries_named, name_of, number, text};
-use crate::power::meter::{Files, StepFile};
+use crate::power::meter::{Count, Files};
 
 /// Microjoules.
 const MICRO: f64 = 1e-6;
@@ -56,7 +56,7 @@ pub(super) fn find(search: &mut Search<'_>) -> usize {
         draft.limit_hz = Some(1e3);
         let wraps_at = number(&zone.folder.join("max_energy_range_uj"));
         draft.take(Files::Energy {
-            counter: StepFile { path: zone.folder.join("energy_uj"), step: MICRO },
+            counter: Count::of_file(zone.folder.join("energy_uj"), MICRO),
             wraps_at: wraps_at.and_then(whole),
         });
         if draft.skipped.is_none() {

@@ -52,7 +52,17 @@ pub(super) struct Draft {
     pub(super) shunt_ohm: Option<f64>,
     pub(super) limit_hz: Option<f64>,
     pub(super) period_ms: Option<f64>,
+    pub(super) rate: Rate,
     pub(super) skipped: Option<SkipReason>,
+}
+
+/// How often a rail has a new value.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Rate {
+    /// As often as its driver answers.
+    OfReading,
+    /// As its values were seen to change, a second; `None` where they did not.
+    Seen(Option<f64>),
 }
 
 impl Draft {
@@ -74,6 +84,7 @@ impl Draft {
             shunt_ohm: None,
             limit_hz: None,
             period_ms: None,
+            rate: Rate::OfReading,
             skipped: None,
         }
     }
@@ -96,6 +107,9 @@ impl Draft {
     /// new ones, however fast its files repeat the last.
     fn rate_hz(&self) -> Option<f64> {
         let files = self.files.as_ref().filter(|_| self.skipped.is_none())?;
+        if let Rate::Seen(seen_hz) = self.rate {
+            return seen_hz;
+        }
         let begun = SystemClock.now();
         for _ in 0..RATE_READS {
             // Readable a moment ago; a failure now costs as much time.

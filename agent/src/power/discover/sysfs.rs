@@ -12,9 +12,15 @@ use wattline_protocol::record::{ChipKind, RailRole, RailSource, SkipReason};
 use super::hwmon::{self, ChannelNode};
 use super::place::{Place, below, clients};
 use super::search::{Draft, Search};
-use super::{ChannelRail, ChipRails, Found, LookedFor, iio, powercap};
+use super::{ChannelRail, ChipRails, Found, LookedFor, gpu, iio, pmic, powercap};
+use crate::clock::SystemClock;
 use crate::power::bus::{Address7, BusError};
 use crate::power::chip::Ownership;
+use crate::power::gpu::Gpus;
+use crate::power::pmic::Pmic;
+
+/// Where the kernel shows what it knows.
+pub const SYSTEM_ROOT: &str = "/sys";
 
 /// A chip that the user names, because no driver holds it or tells its shunts.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,6 +53,20 @@ pub struct GivenRail {
 /// Searches the tree at `root` (`/sys`, or a copy of it).
 #[must_use]
 pub fn find(root: &Path) -> Found {
+    find_with(root, |_| Vec::new())
+}
+
+/// Searches this machine: `/sys`, the GPUs' driver and a Raspberry Pi's firmware.
+#[must_use]
+pub fn find_here() -> Found {
+    find_with(Path::new(SYSTEM_ROOT), |search| {
+        let gpus = gpu::find(search, Gpus::open(), &SystemClock);
+        vec![gpus, pmic::find(search, Pmic::open())]
+    })
+}
+
+/// Searches the tree at `root`, and then what `others` searches.
+fn find_with(root: &Path, others: impl FnOnce(&mut Search<'_>) -> Vec<LookedFor>) -> Found {
     let mut search = Search { root, clients: clients(root), drafts: Vec::new() };
     let mut looked_for = Vec::new();
     let mut look = |what, path: &str, found| {
@@ -56,6 +76,7 @@ pub fn find(root: &Path) -> Found {
     look("an INA monitor of an IIO driver", "bus/iio/devices", iio::find(&mut search));
     look("an INA monitor on I²C", "bus/i2c/devices", remaining_clients(&mut search));
     look("RAPL counters of the processor", "class/powercap", powercap::find(&mut search));
+    looked_for.extend(others(&mut search));
     Found { looked_for, ..search.finish() }
 }
 

@@ -1,12 +1,16 @@
 //! Meters on files of a temporary folder, in virtual time.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use wattline_protocol::code::{BusCode, ShuntCode};
 
 use super::*;
 use crate::clock::VirtualClock;
+use crate::power::gpu::scripted::{Script, ScriptedGpu};
+use crate::power::gpu::{GpuCounter, GpuError, GpuQuantity};
+use crate::power::pmic::tests::{CAPTURE, scripted};
+use crate::power::pmic::{PmicConverter, PmicQuantity};
 use crate::power::ring::{SweepConsumer, ring};
 
 struct Bench {
@@ -20,10 +24,10 @@ impl Bench {
         Self { folder: tempfile::tempdir().unwrap(), clock }
     }
 
-    fn write(&self, name: &str, text: &str) -> StepFile {
+    fn write(&self, name: &str, text: &str) -> Count {
         let path = self.folder.path().join(name);
         fs::write(&path, text).unwrap();
-        StepFile { path, step: 1e-6 }
+        Count::of_file(path, 1e-6)
     }
 
     fn meter(&self, files: Vec<Files>) -> Meter {
@@ -58,6 +62,11 @@ impl Bench {
     }
 }
 
+fn path_of(count: &Count) -> PathBuf {
+    let CountSource::File(path) = &count.source else { panic!("not a file") };
+    path.clone()
+}
+
 fn set(file: &Path, text: &str) {
     fs::write(file, text).unwrap();
 }
@@ -66,7 +75,7 @@ fn set(file: &Path, text: &str) {
 fn a_counter_becomes_mean_watts_also_over_its_wrap() {
     let bench = Bench::new();
     let counter = bench.write("energy_uj", "262143300000\n");
-    let path = counter.path.clone();
+    let path = path_of(&counter);
     let energy = Files::Energy { counter, wraps_at: Some(262_143_328_850) };
     let meter = bench.meter(vec![energy]).split().remove(0);
     let (mut core, mut rows) = bench.core(&meter);
@@ -112,7 +121,7 @@ fn volts_and_amperes_are_rows_and_a_shunt_can_be_corrected() {
 fn a_file_that_stops_answering_is_a_status_and_reading_goes_on() {
     let bench = Bench::new();
     let (one, other) = (bench.write("power1_input", "1000000"), bench.write("power2_input", "7"));
-    let path = other.path.clone();
+    let path = path_of(&other);
     let meter = bench.meter(vec![Files::Power(one), Files::Power(other)]);
     let (mut core, mut rows) = bench.core(&meter);
     set(&path, "N/A");
@@ -126,6 +135,100 @@ fn a_file_that_stops_answering_is_a_status_and_reading_goes_on() {
     assert_eq!(bench.clock.now() - failed_at, FAILED_PAUSE);
     let report = core.report();
     assert_eq!((report.sweeps, report.fresh, report.failed), (2, 1, 1));
+}
+
+fn energy_of(script: &Arc<Script>, index: u32) -> Files {
+    let source = CountSource::Gpu(GpuCounter::best(&script.gpus(), index).unwrap());
+    Files::Energy { counter: Count { source, step: GpuQuantity::STEP }, wraps_at: None }
+}
+
+#[test]
+fn a_gpus_millijoules_become_mean_watts() {
+    let bench = Bench::new();
+    let script = Script::new(Arc::clone(&bench.clock), vec![ScriptedGpu::of_watts(70)]);
+    let meter = bench.meter(vec![energy_of(&script, 0)]).split().remove(0);
+    let (mut core, mut rows) = bench.core(&meter);
+    for _ in 0..51 {
+        core.step();
+    }
+    let mut watts = Vec::new();
+    while let Some(row) = rows.pop() {
+        let codes = row.sweep.codes;
+        watts.push(meter.rails[0].scale().power(ShuntCode(codes[0]), BusCode(codes[1])).0);
+    }
+    assert_eq!(watts.len(), 50);
+    assert!(watts.iter().all(|watts| (watts - 70.0).abs() < 1e-9), "{watts:?}");
+}
+
+#[test]
+fn a_gpu_that_is_lost_and_comes_back_is_a_status_and_no_number() {
+    let bench = Bench::new();
+    let gpus = vec![ScriptedGpu::of_watts(70), ScriptedGpu::of_watts(30)];
+    let script = Script::new(Arc::clone(&bench.clock), gpus);
+    let meter = bench.meter(vec![energy_of(&script, 0), energy_of(&script, 1)]).split().remove(0);
+    let (mut core, mut rows) = bench.core(&meter);
+    core.step();
+    core.step();
+    let both = rows.pop().unwrap().sweep;
+    assert_eq!((both.status, both.codes[0], both.codes[2]), (0, 700_000, 300_000));
+    let lost = ScriptedGpu { energy: Err(GpuError::Lost), ..ScriptedGpu::of_watts(30) };
+    script.becomes(1, lost);
+    for _ in 0..3 {
+        core.step();
+        let sweep = rows.pop().unwrap().sweep;
+        assert_eq!((sweep.status, sweep.codes[0], sweep.codes[2]), (0x50, 700_000, 0));
+    }
+    // Back with a counter that went on: what it counted meanwhile is no row's.
+    script.becomes(1, ScriptedGpu::of_watts(30));
+    core.step();
+    assert!(rows.pop().is_none(), "the first count after the loss is no difference");
+    core.step();
+    let sweep = rows.pop().unwrap().sweep;
+    assert_eq!((sweep.status, sweep.codes[0], sweep.codes[2]), (0, 700_000, 300_000));
+    assert_eq!(core.report().failed, 3);
+}
+
+#[test]
+fn a_counter_that_begins_anew_is_no_negative_power() {
+    let bench = Bench::new();
+    let script = Script::new(Arc::clone(&bench.clock), vec![ScriptedGpu::of_watts(70)]);
+    let (mut core, mut rows) = bench.core(&bench.meter(vec![energy_of(&script, 0)]).split()[0]);
+    core.step();
+    // The driver was loaded anew: the counter is behind where it was.
+    script.becomes(0, ScriptedGpu::of_watts(1));
+    core.step();
+    assert!(rows.pop().is_none());
+    core.step();
+    assert_eq!(rows.pop().unwrap().sweep.codes[0], 10_000);
+}
+
+#[test]
+fn a_power_chips_rails_are_volts_and_amperes_and_its_silence_is_a_status() {
+    let bench = Bench::new();
+    let (pmic, script) = scripted(CAPTURE);
+    let count = |quantity| Count {
+        source: CountSource::Pmic(PmicConverter {
+            pmic: Arc::clone(&pmic),
+            rail: "VDD_CORE".into(),
+            quantity,
+        }),
+        step: PmicQuantity::STEP,
+    };
+    let (volts, amperes) = (count(PmicQuantity::Volts), count(PmicQuantity::Amperes));
+    let meter = bench.meter(vec![Files::VoltsAmperes { volts, amperes }]);
+    let (mut core, mut rows) = bench.core(&meter);
+    core.step();
+    let sweep = rows.pop().unwrap().sweep;
+    assert_eq!((sweep.status, sweep.codes[0], sweep.codes[1]), (0, 6_224_210, 861_733));
+    let watts = meter.rails[0].scale().power(ShuntCode(sweep.codes[0]), BusCode(sweep.codes[1]));
+    assert!((watts.0 - 6.22421 * 0.861733).abs() < 1e-9, "{watts:?}");
+    *script.lock().unwrap() = Err(io::ErrorKind::TimedOut);
+    // An answer stands for 20 ms of real time; then there is none.
+    let silent = std::iter::repeat_with(|| {
+        core.step();
+        rows.pop().unwrap().sweep.status
+    });
+    assert_eq!(silent.take(10_000_000).find(|&status| status != 0), Some(0x5));
 }
 
 #[test]

@@ -2,9 +2,16 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::sync::Arc;
+
+use wattline_protocol::units::BoardTime;
 
 use super::*;
+use crate::clock::VirtualClock;
+use crate::power::gpu::GpuError;
+use crate::power::gpu::scripted::{Script, ScriptedGpu};
 use crate::power::pace::BusShare;
+use crate::power::pmic::tests::{CAPTURE, scripted};
 
 struct Tree(tempfile::TempDir);
 
@@ -160,4 +167,90 @@ fn a_given_chip_is_ours_unless_a_driver_holds_it() {
     assert_eq!(ownership(&wanted), Ownership::Ours);
     wanted.address = 0x03;
     assert!(given(tree.root(), &wanted).is_err());
+}
+
+fn with_gpus(tree: &Tree, opened: Result<Gpus, GpuError>, clock: &VirtualClock) -> Found {
+    find_with(tree.root(), |search| vec![gpu::find(search, opened, clock)])
+}
+
+#[test]
+fn gpus_are_rails_beside_a_processors_counters() {
+    let tree = Tree::new();
+    tree.file("class/powercap/intel-rapl:0/name", "package-0\n");
+    tree.file("class/powercap/intel-rapl:0/energy_uj", "1000\n");
+    let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
+    let old = ScriptedGpu { energy: Err(GpuError::NotSupported), ..ScriptedGpu::of_watts(9) };
+    let gpus = vec![ScriptedGpu::of_watts(70), old, ScriptedGpu::of_a_jetson()];
+    let found = with_gpus(&tree, Ok(Script::new(Arc::clone(&clock), gpus).gpus()), &clock);
+    let rails: Vec<_> =
+        found.rails.iter().map(|r| (r.name.as_str(), r.source.name(), r.skipped)).collect();
+    let not_supported = Some(SkipReason::NotSupported);
+    assert_eq!(
+        rails,
+        [
+            ("package-0", "rapl", None),
+            ("GPU 0", "nvml", None),
+            ("GPU 1", "nvml", None),
+            ("GPU 2", "nvml", not_supported)
+        ]
+    );
+    assert_eq!(found.rails[1].chip, "scripted GPU of place 0");
+    assert!((found.rails[1].rate_hz.unwrap() - 50.0).abs() < 1.0);
+    // A power that stands still tells no rate.
+    assert_eq!(found.rails[2].rate_hz, None);
+    let meters: Vec<_> = found.meters.iter().map(|m| (m.source, m.kind, m.period_ns)).collect();
+    assert_eq!(meters.len(), 3, "{meters:?}");
+    assert_eq!((meters[1].0, meters[1].1), (RailSource::Nvml, ChipKind::EnergyCounter));
+    assert!((19_000_000..=21_000_000).contains(&meters[1].2), "{meters:?}");
+    assert_eq!(meters[2], (RailSource::Nvml, ChipKind::PowerMeter, 50_000_000));
+    let last = found.looked_for.last().unwrap();
+    assert_eq!((last.what, last.found), ("NVIDIA GPUs (NVML)", 3));
+}
+
+#[test]
+fn what_is_missing_of_the_gpus_driver_is_told() {
+    let tree = Tree::new();
+    let clock = VirtualClock::starting_at(BoardTime(0));
+    for (error, said) in [
+        (GpuError::NoLibrary, "not installed"),
+        (GpuError::NoDriver, "not loaded"),
+        (GpuError::Failed, "does not start"),
+    ] {
+        let found = with_gpus(&tree, Err(error), &clock);
+        let last = found.looked_for.last().unwrap();
+        assert!(last.what.contains(said) && last.found == 0, "{last:?}");
+        assert!(found.rails.is_empty() && found.meters.is_empty());
+    }
+}
+
+#[test]
+fn a_pi_5_has_twelve_parts_and_no_total() {
+    let tree = Tree::new();
+    let (chip, _) = scripted(CAPTURE);
+    let found = find_with(tree.root(), |search| vec![pmic::find(search, Ok(chip))]);
+    assert_eq!(found.rails.len(), 12);
+    for rail in &found.rails {
+        assert_eq!(
+            (rail.source, rail.role, rail.skipped),
+            (RailSource::Pmic, RailRole::Part, None)
+        );
+        assert_eq!((rail.chip.as_str(), rail.shunt_ohm), ("da9091", None));
+        assert!(rail.rate_hz.is_some());
+    }
+    let shape: Vec<_> = found.meters.iter().map(|m| (m.rails.len(), m.period_ns)).collect();
+    assert_eq!(shape, [(4, 50_000_000); 3]);
+}
+
+#[test]
+fn a_firmware_that_may_not_or_cannot_be_asked_gives_no_rail() {
+    let tree = Tree::new();
+    let older = b"error=1 error_msg=\"Command not registered\"";
+    let closed = Err(std::io::ErrorKind::PermissionDenied.into());
+    let absent = Err(std::io::ErrorKind::NotFound.into());
+    for (opened, cure) in [(Ok(scripted(older).0), false), (closed, true), (absent, false)] {
+        let found = find_with(tree.root(), |search| vec![pmic::find(search, opened)]);
+        let last = found.looked_for.last().unwrap();
+        assert!(found.rails.is_empty() && last.found == 0);
+        assert_eq!(last.what.contains("join the group video"), cure, "{last:?}");
+    }
 }
