@@ -64,6 +64,21 @@ pub struct ServeArgs {
     /// End after so many seconds with nothing to do and everything acknowledged
     #[arg(long, value_name = "SECONDS")]
     pub idle_exit_s: Option<u32>,
+    /// Which configuration holds
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Which configuration holds.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// Configuration to read alone [default: /etc/wattline/agent.toml, then wattline/agent.toml in
+    /// the configuration folder]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Print the configuration that holds, with every key, and do nothing else
+    #[arg(long)]
+    pub print_config: bool,
 }
 
 /// Flags of `runner`.
@@ -100,6 +115,9 @@ pub struct RailsArgs {
     /// Folder that stands for /sys
     #[arg(long, value_name = "DIR")]
     pub sysfs_root: Option<PathBuf>,
+    /// Which configuration holds
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Flags of `doctor`.
@@ -108,6 +126,12 @@ pub struct DoctorArgs {
     /// One JSON object a line
     #[arg(long)]
     pub json: bool,
+    /// Folder that stands for /sys
+    #[arg(long, value_name = "DIR")]
+    pub sysfs_root: Option<PathBuf>,
+    /// Which configuration holds
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// Flags of `networks`.

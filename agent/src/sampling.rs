@@ -18,7 +18,7 @@ use crate::power::bus::I2cBus;
 use crate::power::bus::linux::LinuxBus;
 use crate::power::bus::sim::{LoadMeter, SimBoard};
 use crate::power::chip::{ChipError, Profile};
-use crate::power::discover::{ChipRails, Found};
+use crate::power::discover::{self, ChipRails, Found};
 use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, ring};
 use crate::power::sampler::{Sampler, SamplerHandle, Stepped};
@@ -57,6 +57,17 @@ pub enum SamplingError {
     /// A thread or the bus could not be had.
     #[error("the sampler could not be started")]
     Start(#[from] std::io::Error),
+}
+
+impl SamplingError {
+    /// Why the rails of a chip that failed so are skipped.
+    fn reason(&self) -> SkipReason {
+        match self {
+            Self::NoRail { .. } => SkipReason::Unreadable,
+            Self::Chip(error) => discover::why_unusable(error),
+            Self::Start(error) => discover::why_closed(error),
+        }
+    }
 }
 
 impl PowerSource {
@@ -131,6 +142,8 @@ pub struct Sampling {
     pub refused_errno: Option<i32>,
     /// Rings for the recorder.
     pub lanes: Vec<LaneInput>,
+    /// Rails whose chip was there and cannot be used, with the reason.
+    pub refused: Vec<(String, SkipReason)>,
 }
 
 impl Sampling {
@@ -146,12 +159,12 @@ impl Sampling {
             }
             PowerSource::Real(found) => made.all_of(found)?,
         }
-        let Made { cores, chips, rails, lanes } = made;
+        let Made { cores, chips, rails, lanes, refused } = made;
         let samplers = cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
         let refused_errno = granted.and_then(|granted| granted.refusal_errno);
-        Ok(Self { samplers, chips, rails, scheduling, refused_errno, lanes })
+        Ok(Self { samplers, chips, rails, scheduling, refused_errno, lanes, refused })
     }
 
     /// Stops the samplers; their rings can be emptied after.
@@ -168,6 +181,7 @@ struct Made {
     chips: Vec<ChipDescription>,
     rails: Vec<RailDescription>,
     lanes: Vec<LaneInput>,
+    refused: Vec<(String, SkipReason)>,
 }
 
 impl Made {
@@ -186,8 +200,13 @@ impl Made {
                     let error_shown = &error as &dyn std::error::Error;
                     warn!(
                         error = error_shown,
-                        bus, address, "Registers cannot be read; its driver is."
+                        bus, address, "Registers cannot be read; its driver is, where it has one."
                     );
+                    if !chip.has_driver() {
+                        let reason = error.reason();
+                        let names = chip.rails.iter().map(|rail| (rail.name.clone(), reason));
+                        self.refused.extend(names);
+                    }
                     refused = Some(error);
                 }
             }

@@ -482,9 +482,17 @@ fn within<T: PartialOrd + core::fmt::Display + Copy>(
 }
 
 fn nearest(key: &str) -> Option<String> {
-    KEYS.into_iter()
-        .min_by_key(|known| strsim::damerau_levenshtein(known, &key.replace('-', "_")))
-        .map(str::to_owned)
+    nearest_of(key, &KEYS).map(str::to_owned)
+}
+
+/// The name of `known` that begins with `key` or else differs least from it, a
+/// hyphen being as good as an underscore; `None` where there is no name.
+#[must_use]
+pub fn nearest_of<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+    let key = key.replace('-', "_");
+    let distance =
+        |known: &&str| (!known.starts_with(&key), strsim::damerau_levenshtein(known, &key));
+    known.iter().copied().min_by_key(distance)
 }
 
 fn syntax(text: &str, error: &toml::de::Error) -> SpecError {

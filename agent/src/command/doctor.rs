@@ -45,7 +45,7 @@ impl Check {
 }
 
 fn rails() -> Check {
-    let found = discover::find_here();
+    let found = discover::find_here(&[]);
     let good: Vec<&str> =
         found.rails.iter().filter(|r| r.skipped.is_none()).map(|r| r.name.as_str()).collect();
     let text = if good.is_empty() {

@@ -4,6 +4,7 @@
 //! standard output, all else to standard error.
 
 mod accuracy;
+mod configured;
 mod doctor;
 mod hand_over;
 mod hello;
@@ -98,6 +99,11 @@ pub fn perform(cli: Cli) -> ExitCode {
             ExitCode::from(failure.status)
         }
     }
+}
+
+/// Prints one line beside the results; nobody need read it.
+fn note(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
 }
 
 /// Prints one line; a reader that has gone away is success.

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use serde_json::json;
 use wattline_protocol::record::{RailSource, SkipReason};
 
-use super::{Failure, line};
+use super::configured::{Configured, configured, found};
+use super::{Failure, line, note};
 use crate::args::RailsArgs;
 use crate::clock::SystemClock;
 use crate::power::bus::linux::LinuxBus;
@@ -19,16 +20,25 @@ use crate::sampling::looked_for;
 const RING_SWEEPS: usize = 1024;
 
 pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
-    let system = Path::new(SYSTEM_ROOT);
     // Another tree stands for another board: this one's GPUs are not its.
-    let root = args.sysfs_root.as_deref().filter(|&root| root != system);
-    let mut found = root.map_or_else(discover::find_here, discover::find);
+    let root = args.sysfs_root.as_deref().filter(|&root| root != Path::new(SYSTEM_ROOT));
+    let configuration = match configured(&args.config, root)? {
+        Configured::Read(configuration) => configuration,
+        Configured::Printed => return Ok(()),
+    };
+    let mut found = found(root, &configuration);
     if root.is_none() {
         for chip in found.chips.clone() {
-            if let Some((core, rate_hz)) = measured(&chip) {
-                found.sampled_by_registers(&core, rate_hz);
+            match measured(&chip) {
+                Ok((core, rate_hz)) => found.sampled_by_registers(&core, rate_hz),
+                // A run reads its driver instead.
+                Err(_) if chip.has_driver() => {}
+                Err(reason) => found.give_up(&chip, reason),
             }
         }
+    }
+    for mismatch in &found.mismatches {
+        note(&format!("warning: {mismatch}"));
     }
     if !args.json && !found.rails.is_empty() {
         line(
@@ -60,13 +70,14 @@ fn mend(found: &Found) -> &'static str {
 }
 
 /// The chip as a run samples it, and its fresh conversions a second over a
-/// moment; `None` where it cannot be read (then a run reads its driver).
-fn measured(chip: &ChipRails) -> Option<(SamplerCore, f64)> {
+/// moment; why not, where it cannot be read.
+fn measured(chip: &ChipRails) -> Result<(SamplerCore, f64), SkipReason> {
     let (producer, _reader) = ring(RING_SWEEPS);
-    let bus = Box::new(LinuxBus::open(chip.bus).ok()?);
-    let mut core = chip.sampler(bus, Arc::new(SystemClock), producer, 0).ok()?;
+    let bus = LinuxBus::open(chip.bus).map_err(|error| discover::why_closed(&error))?;
+    let core = chip.sampler(Box::new(bus), Arc::new(SystemClock), producer, 0);
+    let mut core = core.map_err(|error| discover::why_unusable(&error))?;
     let rate_hz = discover::measured_rate_hz(&mut core, &SystemClock);
-    Some((core, rate_hz))
+    Ok((core, rate_hz))
 }
 
 fn as_json(rail: &DetectedRail) -> String {

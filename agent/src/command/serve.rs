@@ -11,9 +11,10 @@ use std::sync::Arc;
 use wattline_protocol::record::ChipKind;
 use wattline_protocol::units::Nanos;
 
+use super::configured::{Configured, configured_to_serve, found};
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
 use crate::args::{ServeArgs, SimulatedChip};
-use crate::power::discover;
+use crate::config::Configuration;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, SIMULATED_SEED};
 use crate::server::hub::{Hub, HubStart};
@@ -21,10 +22,14 @@ use crate::server::{self, ServeError};
 use crate::spool::{DiskStorage, RootError, Spool, random_id};
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let configuration = match configured_to_serve(&args.config)? {
+        Configured::Read(configuration) => configuration,
+        Configured::Printed => return Ok(()),
+    };
     let socket = socket(args.socket.as_deref())?;
     let spool = spool(args)?;
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
-    let source = source(args)?;
+    let source = source(args, &configuration)?;
     let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
@@ -144,9 +149,13 @@ fn open_tee(path: &Path) -> Result<File, Failure> {
     })
 }
 
-fn source(args: &ServeArgs) -> Result<PowerSource, Failure> {
+fn source(args: &ServeArgs, configuration: &Configuration) -> Result<PowerSource, Failure> {
     let Some(chip) = args.simulated else {
-        return Ok(PowerSource::Real(discover::find_here()));
+        let found = found(None, configuration);
+        for mismatch in &found.mismatches {
+            tracing::warn!(%mismatch, "The board is not as expected.");
+        }
+        return Ok(PowerSource::Real(found));
     };
     let kind = match chip {
         SimulatedChip::Ina3221 => ChipKind::Ina3221,

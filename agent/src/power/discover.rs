@@ -9,6 +9,7 @@
 //! board's name.
 //! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
 
+mod given;
 mod gpu;
 mod hwmon;
 mod iio;
@@ -22,20 +23,22 @@ mod tree;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wattline_protocol::record::{RailDescription, RailRole, RailSource, SkipReason};
+use wattline_protocol::record::{Mismatch, RailDescription, RailRole, RailSource, SkipReason};
 use wattline_protocol::units::Nanos;
 
-use super::bus::I2cBus;
 use super::bus::sim::SimBoard;
 use super::bus::sim::board::{BUS_NUMBER, SHUNT_TOLERANCE};
-use super::chip::{Chip, ChipError, Profile, bits_ns};
+use super::bus::{BusError, I2cBus};
+use super::chip::{Chip, ChipError, Ownership, Profile, bits_ns};
 use super::meter::Meter;
 use super::pace::BusShare;
 use super::ring::SweepProducer;
 use super::sampler::{SamplerCore, SamplerParts};
 use crate::clock::Clock;
 
-pub use sysfs::{GivenChip, GivenRail, SYSTEM_ROOT, find, find_here, given};
+pub use given::GivenRail;
+pub use hwmon::inside as inner_shunt_ohm;
+pub use sysfs::{SYSTEM_ROOT, find, find_here, find_with};
 
 /// Tolerance of a shunt of which only the value is known, as a fraction: the
 /// usual class of the current-sense resistors on such boards.
@@ -124,6 +127,8 @@ pub struct Found {
     pub meters: Vec<Meter>,
     /// Where was looked, whether or not something was there.
     pub looked_for: Vec<LookedFor>,
+    /// Where the user's rails and the running system differ.
+    pub mismatches: Vec<Mismatch>,
 }
 
 impl Found {
@@ -143,7 +148,24 @@ impl Found {
     }
 }
 
+impl Found {
+    /// Gives up a chip that no driver reads for us; its rails are skipped.
+    pub fn give_up(&mut self, chip: &ChipRails, reason: SkipReason) {
+        let key = (Some(chip.bus), Some(chip.chip.address().get()));
+        for rail in self.rails.iter_mut().filter(|rail| (rail.bus, rail.address) == key) {
+            rail.skipped = rail.skipped.or(Some(reason));
+        }
+        self.chips.retain(|other| (Some(other.bus), Some(other.chip.address().get())) != key);
+    }
+}
+
 impl ChipRails {
+    /// Whether somebody reads the chip for us where its registers cannot be.
+    #[must_use]
+    pub fn has_driver(&self) -> bool {
+        self.chip.ownership() == Ownership::KernelDriver
+    }
+
     /// The simulated board's chip and rails.
     #[must_use]
     pub fn simulated(board: &SimBoard, profile: Profile) -> Self {
@@ -230,6 +252,26 @@ impl ChipRails {
             skipped: None,
         };
         self.rails.iter().map(detect).collect()
+    }
+}
+
+/// Why the rails of a chip are skipped that cannot be configured.
+#[must_use]
+pub const fn why_unusable(error: &ChipError) -> SkipReason {
+    match error {
+        ChipError::WrongChip { .. } | ChipError::Contradicted { .. } => SkipReason::OtherChip,
+        ChipError::Bus { source: BusError::NoAnswer { .. }, .. } => SkipReason::NoAnswer,
+        ChipError::Bus { .. } | ChipError::NotConfigured { .. } => SkipReason::Unreadable,
+    }
+}
+
+/// Why the rails of a bus are skipped that cannot be opened.
+#[must_use]
+pub fn why_closed(error: &std::io::Error) -> SkipReason {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => SkipReason::NoBus,
+        std::io::ErrorKind::PermissionDenied => SkipReason::NoPermission,
+        _ => SkipReason::Unreadable,
     }
 }
 

@@ -68,8 +68,10 @@ pub struct MeterRail {
     pub name: String,
     /// Total or part.
     pub role: RailRole,
-    /// Shunt in ohms, where the source tells it.
+    /// Shunt in ohms, where it is known.
     pub shunt_ohm: Option<f64>,
+    /// Shunt in ohms by which the source makes amperes, where it is another.
+    pub driver_shunt_ohm: Option<f64>,
     /// Error limits.
     pub limits: ErrorLimits,
     /// What is read.
@@ -108,14 +110,15 @@ impl MeterRail {
     #[must_use]
     pub fn scale(&self) -> RailScale {
         let shunt_ohm = self.shunt_ohm.unwrap_or(NO_SHUNT_OHM);
+        let driver_ohm = self.driver_shunt_ohm.unwrap_or(shunt_ohm);
         match &self.files {
             Files::VoltsAmperes { volts, amperes } => RailScale {
-                shunt_lsb_v: amperes.step * shunt_ohm,
+                shunt_lsb_v: amperes.step * driver_ohm,
                 bus_lsb_v: volts.step,
                 shunt_ohm,
             },
             Files::Power(_) | Files::Energy { .. } => RailScale {
-                shunt_lsb_v: POWER_STEP_W * NO_SHUNT_OHM,
+                shunt_lsb_v: POWER_STEP_W * NO_SHUNT_OHM * driver_ohm / shunt_ohm,
                 bus_lsb_v: 1.0,
                 shunt_ohm: NO_SHUNT_OHM,
             },

@@ -113,7 +113,7 @@ impl Pmic {
     /// What `of` makes of an answer that is fresh at `now`.
     fn answered<T>(&self, now: BoardTime, of: impl FnOnce(&[u8]) -> T) -> io::Result<T> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if !last.at.is_some_and(|at| now - at < FRESH) {
+        if last.at.is_none_or(|at| now - at >= FRESH) {
             // A failed question leaves no answer of before behind.
             last.at = None;
             last.length = self.firmware.ask(&mut last.text)?;

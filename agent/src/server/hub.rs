@@ -486,7 +486,7 @@ impl Hub {
         if let Some(errno) = sampling.refused_errno {
             records.push(Notice { at, what: NoticeKind::NotRealTime { errno } }.into());
         }
-        for (rail, reason) in self.source.skipped() {
+        for (rail, reason) in self.source.skipped().into_iter().chain(sampling.refused.clone()) {
             records.push(Notice { at, what: NoticeKind::RailSkipped { rail, reason } }.into());
         }
         records

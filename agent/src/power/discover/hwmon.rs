@@ -275,8 +275,9 @@ pub(super) fn shunt_in_node(place: &Place, kind: ChipKind) -> Option<f64> {
     ohms(micro_ohm.map(f64::from)).or_else(|| inside(kind))
 }
 
-/// The shunt inside the chip: 2 mΩ in an INA260 (SBOS656).
-pub(super) fn inside(kind: ChipKind) -> Option<f64> {
+/// The shunt inside the chip, in ohms: 2 mΩ in an INA260 (SBOS656).
+#[must_use]
+pub fn inside(kind: ChipKind) -> Option<f64> {
     (kind == ChipKind::Ina260).then_some(0.002)
 }
 

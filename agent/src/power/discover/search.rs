@@ -4,7 +4,7 @@
 //! that a shunt can be corrected by name), the measured rate of a driver, and
 //! the grouping of rails into chips and meters. Knows no tree's layout.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use wattline_protocol::record::{ChipKind, ErrorLimits, RailRole, RailSource, SkipReason};
@@ -43,13 +43,16 @@ pub(super) struct Search<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct Draft {
     source: RailSource,
-    chip: String,
-    channel: u8,
-    name: String,
-    role: RailRole,
-    place: Option<Place>,
+    pub(super) chip: String,
+    pub(super) channel: u8,
+    pub(super) name: String,
+    pub(super) role: RailRole,
+    pub(super) place: Option<Place>,
     files: Option<Files>,
     pub(super) shunt_ohm: Option<f64>,
+    pub(super) shunt_tolerance: f64,
+    /// The shunt that the driver's amperes are made with, where it is another.
+    pub(super) driver_shunt_ohm: Option<f64>,
     pub(super) limit_hz: Option<f64>,
     pub(super) period_ms: Option<f64>,
     pub(super) rate: Rate,
@@ -82,6 +85,8 @@ impl Draft {
             place,
             files: None,
             shunt_ohm: None,
+            shunt_tolerance: SHUNT_TOLERANCE_ASSUMED,
+            driver_shunt_ohm: None,
             limit_hz: None,
             period_ms: None,
             rate: Rate::OfReading,
@@ -99,7 +104,7 @@ impl Draft {
         self.files = Some(files);
     }
 
-    fn key(&self) -> Option<(u8, u8)> {
+    pub(super) fn key(&self) -> Option<(u8, u8)> {
         self.place.as_ref().map(Place::key)
     }
 
@@ -139,12 +144,13 @@ impl Draft {
     fn meter_rail(&self) -> Option<MeterRail> {
         let files = self.files.clone().filter(|_| self.skipped.is_none())?;
         let chip = ChipKind::chip_named(&self.chip);
-        let limits = chip.map_or(ASSUMED, |kind| limits_of(kind, SHUNT_TOLERANCE_ASSUMED));
+        let limits = chip.map_or(ASSUMED, |kind| limits_of(kind, self.shunt_tolerance));
         Some(MeterRail {
             channel: self.channel,
             name: self.name.clone(),
             role: self.role,
             shunt_ohm: self.shunt_ohm,
+            driver_shunt_ohm: self.driver_shunt_ohm,
             limits: in_units_of(limits, &files, self.shunt_ohm),
             files,
         })
@@ -157,7 +163,7 @@ impl Draft {
             name: self.name.clone(),
             role: self.role,
             shunt_ohm,
-            shunt_tolerance: SHUNT_TOLERANCE_ASSUMED,
+            shunt_tolerance: self.shunt_tolerance,
         })
     }
 }
@@ -193,7 +199,7 @@ impl Search<'_> {
     pub(super) fn finish(mut self) -> Found {
         self.name_each_once();
         let rails = self.drafts.iter().map(Draft::detected).collect();
-        Found { rails, chips: self.chips(), meters: self.meters(), looked_for: Vec::new() }
+        Found { rails, chips: self.chips(), meters: self.meters(), ..Found::default() }
     }
 
     /// Two rails that can be sampled never share a name: the later one gets
@@ -235,9 +241,9 @@ impl Search<'_> {
             (!rails.is_empty() && !iio)
                 .then(|| place.chip_rails(self.root, chip, ownership, rails))?
         };
-        let mut places: Vec<&Place> = self.drafts.iter().filter_map(|d| d.place.as_ref()).collect();
-        places.dedup_by_key(|place| place.key());
-        places.into_iter().filter_map(of).collect()
+        let mut seen = BTreeSet::new();
+        let places = self.drafts.iter().filter_map(|draft| draft.place.as_ref());
+        places.filter(|place| seen.insert(place.key())).filter_map(of).collect()
     }
 
     fn meters(&self) -> Vec<Meter> {

@@ -7,66 +7,48 @@
 
 use std::path::Path;
 
-use wattline_protocol::record::{ChipKind, RailRole, RailSource, SkipReason};
+use wattline_protocol::record::{ChipKind, RailSource, SkipReason};
 
+use super::given::{self, GivenRail};
 use super::hwmon::{self, ChannelNode};
 use super::place::{Place, below, clients};
 use super::search::{Draft, Search};
-use super::{ChannelRail, ChipRails, Found, LookedFor, gpu, iio, pmic, powercap};
+use super::{Found, LookedFor, gpu, iio, pmic, powercap};
 use crate::clock::SystemClock;
-use crate::power::bus::{Address7, BusError};
-use crate::power::chip::Ownership;
 use crate::power::gpu::Gpus;
 use crate::power::pmic::Pmic;
 
 /// Where the kernel shows what it knows.
 pub const SYSTEM_ROOT: &str = "/sys";
 
-/// A chip that the user names, because no driver holds it or tells its shunts.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GivenChip {
-    /// Which.
-    pub kind: ChipKind,
-    /// Number of the adapter.
-    pub bus: u8,
-    /// 7-bit address.
-    pub address: u8,
-    /// Its rails.
-    pub rails: Vec<GivenRail>,
-}
-
-/// A rail that the user names.
-#[derive(Debug, Clone, PartialEq)]
-pub struct GivenRail {
-    /// Channel, from 1.
-    pub channel: u8,
-    /// Label.
-    pub name: String,
-    /// Total or part.
-    pub role: RailRole,
-    /// Shunt, in ohms.
-    pub shunt_ohm: f64,
-    /// Its tolerance, as a fraction.
-    pub shunt_tolerance: f64,
-}
-
 /// Searches the tree at `root` (`/sys`, or a copy of it).
 #[must_use]
 pub fn find(root: &Path) -> Found {
-    find_with(root, |_| Vec::new())
+    find_with(root, &[])
 }
 
-/// Searches this machine: `/sys`, the GPUs' driver and a Raspberry Pi's firmware.
+/// Searches the tree at `root`, and puts the user's rails among those of it.
 #[must_use]
-pub fn find_here() -> Found {
-    find_with(Path::new(SYSTEM_ROOT), |search| {
+pub fn find_with(root: &Path, rails: &[GivenRail]) -> Found {
+    find_among(root, rails, |_| Vec::new())
+}
+
+/// Searches this machine: `/sys`, the GPUs' driver and a Raspberry Pi's
+/// firmware, the user's rails among what is found.
+#[must_use]
+pub fn find_here(rails: &[GivenRail]) -> Found {
+    find_among(Path::new(SYSTEM_ROOT), rails, |search| {
         let gpus = gpu::find(search, Gpus::open(), &SystemClock);
         vec![gpus, pmic::find(search, Pmic::open())]
     })
 }
 
-/// Searches the tree at `root`, and then what `others` searches.
-fn find_with(root: &Path, others: impl FnOnce(&mut Search<'_>) -> Vec<LookedFor>) -> Found {
+/// Searches the tree at `root`, then what `others` searches.
+fn find_among(
+    root: &Path,
+    rails: &[GivenRail],
+    others: impl FnOnce(&mut Search<'_>) -> Vec<LookedFor>,
+) -> Found {
     let mut search = Search { root, clients: clients(root), drafts: Vec::new() };
     let mut looked_for = Vec::new();
     let mut look = |what, path: &str, found| {
@@ -77,7 +59,12 @@ fn find_with(root: &Path, others: impl FnOnce(&mut Search<'_>) -> Vec<LookedFor>
     look("an INA monitor on I²C", "bus/i2c/devices", remaining_clients(&mut search));
     look("RAPL counters of the processor", "class/powercap", powercap::find(&mut search));
     looked_for.extend(others(&mut search));
-    Found { looked_for, ..search.finish() }
+    let mismatches = given::apply(&mut search, rails);
+    if !rails.is_empty() {
+        let what = "rails of the configuration";
+        looked_for.push(LookedFor { what, path: "agent.toml".into(), found: rails.len() });
+    }
+    Found { looked_for, mismatches, ..search.finish() }
 }
 
 /// Chips that neither tree shows: without a driver they are ours to drive,
@@ -113,32 +100,6 @@ fn remaining_clients(search: &mut Search<'_>) -> usize {
         }
     }
     found
-}
-
-/// The chip that the user named, with what the tree at `root` says about its
-/// bus and about a kernel driver that holds it; `None` for a kind that no
-/// driver of ours knows.
-///
-/// # Errors
-/// [`BusError::ReservedAddress`] for an address that I²C reserves.
-pub fn given(root: &Path, chip: &GivenChip) -> Result<Option<ChipRails>, BusError> {
-    let address = Address7::new(chip.address)?;
-    let known = clients(root).remove(&(chip.bus, chip.address));
-    let place = known.unwrap_or_else(|| {
-        let path = root.join(format!("bus/i2c/devices/{}-{:04x}", chip.bus, chip.address));
-        Place { bus: chip.bus, address, path, driver: None }
-    });
-    let ownership = if place.driver.is_some() { Ownership::KernelDriver } else { Ownership::Ours };
-    let rail = |rail: &GivenRail| ChannelRail {
-        channel: rail.channel,
-        name: rail.name.clone(),
-        role: rail.role,
-        shunt_ohm: rail.shunt_ohm,
-        shunt_tolerance: rail.shunt_tolerance,
-    };
-    let mut rails: Vec<ChannelRail> = chip.rails.iter().map(rail).collect();
-    rails.sort_by_key(|rail| rail.channel);
-    Ok(place.chip_rails(root, chip.kind, ownership, rails))
 }
 
 #[cfg(test)]

@@ -43,6 +43,7 @@ impl Bench {
             name: format!("rail {channel}"),
             role: RailRole::Part,
             shunt_ohm: None,
+            driver_shunt_ohm: None,
             limits,
             files,
         });

@@ -4,10 +4,13 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
+use wattline_protocol::record::{Mismatch, RailRole};
 use wattline_protocol::units::BoardTime;
 
 use super::*;
 use crate::clock::VirtualClock;
+use crate::power::bus::Address7;
+use crate::power::chip::Ownership;
 use crate::power::gpu::GpuError;
 use crate::power::gpu::scripted::{Script, ScriptedGpu};
 use crate::power::pace::BusShare;
@@ -148,29 +151,98 @@ fn the_clock_of_the_bus_is_found_above_a_multiplexer() {
     assert_eq!(place("1-0040").clock_hz(tree.root()), Some(100_000));
 }
 
+fn given(kind: ChipKind, address: u8, channel: u8, name: &str) -> GivenRail {
+    GivenRail {
+        kind,
+        bus: 1,
+        address: Address7::new(address).unwrap(),
+        channel,
+        name: name.to_owned(),
+        role: RailRole::Part,
+        shunt_ohm: 0.1,
+        shunt_tolerance: 0.02,
+    }
+}
+
+fn skipped(found: &Found, name: &str) -> Option<Option<SkipReason>> {
+    found.rails.iter().find(|rail| rail.name == name).map(|rail| rail.skipped)
+}
+
 #[test]
-fn a_given_chip_is_ours_unless_a_driver_holds_it() {
+fn a_given_chip_is_ours_and_read_over_the_users_shunt() {
     let tree = Tree::new();
     orin(&tree);
-    let rail = GivenRail {
-        channel: 1,
-        name: "supply".to_owned(),
-        role: RailRole::Total,
-        shunt_ohm: 0.1,
-        shunt_tolerance: 0.01,
-    };
-    let mut wanted =
-        GivenChip { kind: ChipKind::Ina3221, bus: 1, address: 0x40, rails: vec![rail] };
-    let ownership = |chip: &GivenChip| given(tree.root(), chip).unwrap().unwrap().chip.ownership();
-    assert_eq!(ownership(&wanted), Ownership::KernelDriver);
-    wanted.address = 0x42;
-    assert_eq!(ownership(&wanted), Ownership::Ours);
-    wanted.address = 0x03;
-    assert!(given(tree.root(), &wanted).is_err());
+    let supply = GivenRail { role: RailRole::Total, ..given(ChipKind::Ina226, 0x44, 1, "SUPPLY") };
+    let found = find_with(tree.root(), &[supply]);
+    let chip = found.chips.iter().find(|chip| chip.chip.address().get() == 0x44).unwrap();
+    assert_eq!((chip.chip.kind(), chip.chip.ownership()), (ChipKind::Ina226, Ownership::Ours));
+    let rail = &chip.rails[0];
+    assert_eq!((rail.shunt_ohm.to_bits(), rail.role), (0.1_f64.to_bits(), RailRole::Total));
+    assert_eq!(rail.shunt_tolerance.to_bits(), 0.02_f64.to_bits());
+    // The user's total is the only one.
+    assert_eq!(found.rails[0].role, RailRole::Part);
+}
+
+#[test]
+fn a_given_rail_of_a_drivers_chip_takes_the_users_words_and_says_so() {
+    let tree = Tree::new();
+    orin(&tree);
+    let found = find_with(tree.root(), &[given(ChipKind::Ina3221, 0x40, 1, "MODULE")]);
+    assert_eq!(found.rails.len(), 4);
+    let told = Mismatch::Overridden { rail: "MODULE".into(), told_ohm: 0.005, given_ohm: 0.1 };
+    assert_eq!(found.mismatches, [told]);
+    assert_eq!(found.chips[0].chip.ownership(), Ownership::KernelDriver);
+    assert_eq!(found.chips[0].rails[0].shunt_ohm.to_bits(), 0.1_f64.to_bits());
+    // The driver's amperes were made with its own shunt: 20 times too many.
+    let scale = found.meters[0].rails[0].scale();
+    let amperes = 816.0 * scale.shunt_lsb_v / scale.shunt_ohm;
+    assert!((amperes - 0.816 / 20.0).abs() < 1e-12, "{amperes}");
+}
+
+#[test]
+fn a_given_rail_where_another_chip_is_known_is_refused() {
+    let tree = Tree::new();
+    orin(&tree);
+    tree.bound("tmp102", "1-0048");
+    let stranger = tree.bound("none", "1-0049");
+    tree.file(&format!("{stranger}/name"), "pca9685");
+    for link in ["devices/platform/c240000.i2c/i2c-1/1-0049/driver", "bus/i2c/drivers/none/1-0049"]
+    {
+        fs::remove_file(tree.root().join(link)).unwrap();
+    }
+    let other_bus = GivenRail { bus: 9, ..given(ChipKind::Ina226, 0x44, 1, "NO BUS") };
+    let rails = [
+        given(ChipKind::Ina219, 0x48, 1, "A THERMOMETER"),
+        given(ChipKind::Ina219, 0x49, 1, "A FAN"),
+        given(ChipKind::Ina226, 0x40, 1, "ANOTHER MONITOR"),
+        given(ChipKind::Ina3221, 0x40, 2, "NC CHANNEL"),
+        other_bus,
+    ];
+    let found = find_with(tree.root(), &rails);
+    assert_eq!(skipped(&found, "A THERMOMETER"), Some(Some(SkipReason::OtherDriver)));
+    assert_eq!(skipped(&found, "A FAN"), Some(Some(SkipReason::OtherChip)));
+    assert_eq!(skipped(&found, "ANOTHER MONITOR"), Some(Some(SkipReason::OtherDriver)));
+    // Its driver leaves it off.
+    assert_eq!(skipped(&found, "NC CHANNEL"), Some(Some(SkipReason::NotConnected)));
+    assert_eq!(skipped(&found, "NO BUS"), Some(Some(SkipReason::NoBus)));
+    assert_eq!(found.chips.len(), 1);
+}
+
+#[test]
+fn a_given_shunt_makes_a_chip_of_the_device_tree_usable() {
+    let tree = Tree::new();
+    let chip = tree.bound("none", "1-0045");
+    tree.file(&format!("{chip}/name"), "ina226");
+    fs::remove_dir_all(tree.root().join("bus/i2c/drivers")).unwrap();
+    fs::remove_file(tree.root().join(&chip).join("driver")).unwrap();
+    assert_eq!(find(tree.root()).rails[0].skipped, Some(SkipReason::NoShunt));
+    let found = find_with(tree.root(), &[given(ChipKind::Ina226, 0x45, 1, "SUPPLY")]);
+    assert_eq!((found.rails.len(), skipped(&found, "SUPPLY")), (1, Some(None)));
+    assert_eq!(found.chips[0].rails[0].name, "SUPPLY");
 }
 
 fn with_gpus(tree: &Tree, opened: Result<Gpus, GpuError>, clock: &VirtualClock) -> Found {
-    find_with(tree.root(), |search| vec![gpu::find(search, opened, clock)])
+    find_among(tree.root(), &[], |search| vec![gpu::find(search, opened, clock)])
 }
 
 #[test]
@@ -227,7 +299,7 @@ fn what_is_missing_of_the_gpus_driver_is_told() {
 fn a_pi_5_has_twelve_parts_and_no_total() {
     let tree = Tree::new();
     let (chip, _) = scripted(CAPTURE);
-    let found = find_with(tree.root(), |search| vec![pmic::find(search, Ok(chip))]);
+    let found = find_among(tree.root(), &[], |search| vec![pmic::find(search, Ok(chip))]);
     assert_eq!(found.rails.len(), 12);
     for rail in &found.rails {
         assert_eq!(
@@ -248,7 +320,7 @@ fn a_firmware_that_may_not_or_cannot_be_asked_gives_no_rail() {
     let closed = Err(std::io::ErrorKind::PermissionDenied.into());
     let absent = Err(std::io::ErrorKind::NotFound.into());
     for (opened, cure) in [(Ok(scripted(older).0), false), (closed, true), (absent, false)] {
-        let found = find_with(tree.root(), |search| vec![pmic::find(search, opened)]);
+        let found = find_among(tree.root(), &[], |search| vec![pmic::find(search, opened)]);
         let last = found.looked_for.last().unwrap();
         assert!(found.rails.is_empty() && last.found == 0);
         assert_eq!(last.what.contains("join the group video"), cure, "{last:?}");
