@@ -18,7 +18,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::recorder::outlet::Outlet;
 use crate::recorder::{Recorder, RecorderStart};
 use crate::sampling::Sampling;
-use crate::spool::RecoveredRun;
+use crate::spool::{RecoveredRun, SpoolError};
 
 impl Hub {
     /// Takes up every run without an end. There is one at most whose campaign
@@ -42,8 +42,15 @@ impl Hub {
             warn!(run = %cut.run, "The plan of a run that was cut is lost.");
             return self.close(cut, epoch, Vec::new(), RunOutcome::Failed);
         };
-        let Resumption { from, mut broken, next } =
-            self.history(cut).resume(&plan, SystemClock.now());
+        let history = match self.history(cut) {
+            Ok(history) => history,
+            Err(error) => {
+                // Without its history a run would measure anew what a host holds.
+                error!(%error, run = %cut.run, "A run that was cut waits for the next start.");
+                return;
+            }
+        };
+        let Resumption { from, mut broken, next } = history.resume(&plan, SystemClock.now());
         match next {
             Next::GoOn => {}
             Next::Stop => return self.close(cut, epoch, broken, RunOutcome::Stopped),
@@ -75,9 +82,9 @@ impl Hub {
         self.current = Some(current);
     }
 
-    fn history(&self, cut: &RecoveredRun) -> History {
+    fn history(&self, cut: &RecoveredRun) -> Result<History, SpoolError> {
         let mut history = History::default();
-        let newest = self.spool.newest(&cut.run, &KINDS, &NEEDED).unwrap_or_default();
+        let newest = self.spool.newest(&cut.run, &KINDS, &NEEDED)?;
         for frame in newest {
             let decoded = frame::decode(&frame.bytes).ok();
             let record =
@@ -86,7 +93,7 @@ impl Hub {
                 history.push(&record);
             }
         }
-        history
+        Ok(history)
     }
 
     /// Sees that the board still serves the plan that was recorded, and samples.

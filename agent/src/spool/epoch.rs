@@ -19,7 +19,8 @@
 use wattline_protocol::planted;
 
 use super::SpoolError;
-use super::storage::{Operation, Storage, StorageError};
+use super::segment::read_again;
+use super::storage::{Operation, Storage, StorageError, is_lost};
 
 const SLOT_NAMES: [&str; 2] = ["epoch.0", "epoch.1"];
 const MAGIC: [u8; 4] = *b"WLEP";
@@ -70,7 +71,8 @@ pub(super) fn raise(
     boot_id: &str,
     newest: Option<u32>,
 ) -> Result<RaisedEpoch, SpoolError> {
-    let slots = SLOT_NAMES.map(|name| read(storage, name));
+    let [first, second] = SLOT_NAMES;
+    let slots = [read(storage, first)?, read(storage, second)?];
     let epochs = [0, 1].map(|slot| slots.get(slot).and_then(Slot::epoch));
     // The first start writes two: one that is gone was removed to be written
     // anew, perhaps because it was damaged.
@@ -104,10 +106,10 @@ pub(super) fn raise(
     };
     replace_file(storage, target, &encode(epoch, boot_id))?;
     if damaged || origin == EpochOrigin::First {
-        // Both slots, so that they are never more than one epoch apart. Where
-        // this fails, the next start finds one slot and passes it by two.
+        // Both slots, or the epoch is not used: else an old slot that comes back
+        // after a power cut lies two below, and is passed by two onto this one.
         let other = if target == SLOT_NAMES[0] { SLOT_NAMES[1] } else { SLOT_NAMES[0] };
-        let _ = replace_file(storage, other, &encode(epoch, boot_id));
+        replace_file(storage, other, &encode(epoch, boot_id))?;
     }
     let before = slots.into_iter().find(|slot| slot.epoch().is_some_and(|e| Some(e) == of_slots));
     let boot_id_before = match before {
@@ -126,13 +128,15 @@ impl Slot {
     }
 }
 
-fn read(storage: &dyn Storage, name: &str) -> Slot {
+/// One slot. Lost is damaged: the other slot, or the segments, must do. What
+/// cannot be read for another cause may hold the newest epoch.
+fn read(storage: &dyn Storage, name: &str) -> Result<Slot, StorageError> {
     let mut bytes = [0; SLOT_BYTES_MAX];
-    match storage.read_at(name, 0, &mut bytes) {
-        Ok(got) => bytes.get(..got).and_then(decode).unwrap_or(Slot::Damaged),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Slot::Absent,
-        // Unreadable is damaged: the other slot, or the segments, must do.
-        Err(_) => Slot::Damaged,
+    match read_again(storage, name, 0, &mut bytes) {
+        Ok(got) => Ok(bytes.get(..got).and_then(decode).unwrap_or(Slot::Damaged)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Slot::Absent),
+        Err(error) if is_lost(&error) => Ok(Slot::Damaged),
+        Err(error) => Err(StorageError::reading(name, error)),
     }
 }
 

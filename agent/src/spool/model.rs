@@ -54,6 +54,12 @@ struct Disk {
     cuts: u64,
     operations: u64,
     faults: BTreeMap<u64, ModelFault>,
+    /// Calls of any kind so far, reads among them.
+    calls: u64,
+    /// These calls fail, with this error number.
+    refusal: Option<(u64, u64, i32)>,
+    /// Files of which a read was refused since this was last asked.
+    refused: BTreeSet<String>,
     capacity_bytes: Option<u64>,
     unreadable: Vec<(String, Range<u64>)>,
 }
@@ -92,6 +98,23 @@ impl ModelStorage {
         self.disk().faults.insert(number, fault);
     }
 
+    /// Calls of the storage so far, of every kind.
+    #[must_use]
+    pub fn calls(&self) -> u64 {
+        self.disk().calls
+    }
+
+    /// Lets the calls with these numbers fail with an error of the system,
+    /// reads among them; the first call is 0.
+    pub fn refuse_calls(&self, calls: Range<u64>, errno: i32) {
+        self.disk().refusal = Some((calls.start, calls.end, errno));
+    }
+
+    /// Files of which a read was refused since the last time of asking.
+    pub fn take_refused(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.disk().refused)
+    }
+
     /// Sets how many bytes of files the disk takes in all; `None`: any number.
     pub fn set_capacity(&self, capacity_bytes: Option<u64>) {
         self.disk().capacity_bytes = capacity_bytes;
@@ -101,6 +124,7 @@ impl ModelStorage {
     pub fn mend(&self) {
         let mut disk = self.disk();
         disk.faults.clear();
+        disk.refusal = None;
         disk.capacity_bytes = None;
     }
 
@@ -155,6 +179,7 @@ impl ModelStorage {
             ghosts: disk.ghosts.clone(),
             faults: BTreeMap::new(),
             unreadable: disk.unreadable.clone(),
+            refused: disk.refused.clone(),
             ..*disk
         };
         Self { disk: Arc::new(Mutex::new(copied)) }
@@ -244,7 +269,20 @@ impl Disk {
     fn operate(&mut self) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
-        self.faults.remove(&number).map_or(Ok(()), |fault| Err(fault.error()))
+        let called = self.call();
+        self.faults.remove(&number).map_or(called, |fault| Err(fault.error()))
+    }
+
+    /// Counts a call of any kind and fails it where that was asked for.
+    fn call(&mut self) -> io::Result<()> {
+        let number = self.calls;
+        self.calls += 1;
+        match self.refusal {
+            Some((from, to, errno)) if (from..to).contains(&number) => {
+                Err(io::Error::from_raw_os_error(errno))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn used_bytes(&self) -> u64 {
@@ -304,7 +342,8 @@ impl Storage for ModelStorage {
     }
 
     fn list(&self, folder: &str) -> io::Result<Vec<String>> {
-        let disk = self.disk();
+        let mut disk = self.disk();
+        disk.call()?;
         let names = disk.files.keys().chain(disk.folders.keys());
         let mut found: Vec<String> = names
             .filter(|name| parent(name) == folder)
@@ -316,6 +355,10 @@ impl Storage for ModelStorage {
 
     fn read_at(&self, name: &str, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
         let mut disk = self.disk();
+        if let Err(error) = disk.call() {
+            disk.refused.insert(name.to_owned());
+            return Err(error);
+        }
         let end = offset.saturating_add(as_u64(bytes.len()));
         let touches = |(bad, range): &(String, Range<u64>)| {
             bad == name && range.start < end && offset < range.end
@@ -334,7 +377,9 @@ impl Storage for ModelStorage {
     }
 
     fn length(&self, name: &str) -> io::Result<u64> {
-        Ok(as_u64(self.disk().file(name)?.cache.len()))
+        let mut disk = self.disk();
+        disk.call()?;
+        Ok(as_u64(disk.file(name)?.cache.len()))
     }
 
     fn truncate(&self, name: &str, length: u64) -> io::Result<()> {
@@ -367,7 +412,9 @@ impl Storage for ModelStorage {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.disk().free_bytes())
+        let mut disk = self.disk();
+        disk.call()?;
+        Ok(disk.free_bytes())
     }
 }
 

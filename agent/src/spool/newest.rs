@@ -3,6 +3,8 @@
 //! Owns the walk from the newest segment back. A night's log is some hundred
 //! megabytes and a start has 200 ms: what a start must know lies at the end.
 
+use std::io;
+
 use wattline_protocol::frame;
 use wattline_protocol::record::{Record, RunId};
 
@@ -30,7 +32,9 @@ impl Spool {
     /// may come twice.
     ///
     /// # Errors
-    /// [`SpoolError::UnknownRun`]; a segment that cannot be read is passed over.
+    /// [`SpoolError::UnknownRun`]; [`SpoolError::Storage`] where a segment cannot
+    /// be read for a cause that says nothing of what it holds. One that is gone
+    /// is passed over.
     pub fn newest(
         &self,
         run: &RunId,
@@ -52,7 +56,9 @@ impl Spool {
                         frames.push(SpooledFrame { header, bytes: bytes.into() });
                     }
                     Ok(Some(Piece::Frame { .. } | Piece::Damage { .. })) => {}
-                    Ok(None) | Err(_) => break,
+                    Ok(None) => break,
+                    Err(error) if error.source.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) => return Err(SpoolError::Storage(error)),
                 }
             }
             frames.append(&mut newest);

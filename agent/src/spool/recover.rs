@@ -124,7 +124,7 @@ fn look_at(
 ) -> Result<Segment, StorageError> {
     let end = storage.length(name).map_err(|e| StorageError::new(Operation::Read, name, e))?;
     let head =
-        read_head(storage, name).filter(|(head, _)| head.ordinal == ordinal && head.run == *run);
+        read_head(storage, name)?.filter(|(head, _)| head.ordinal == ordinal && head.run == *run);
     Ok(match head {
         Some((head, head_bytes)) => {
             Segment { ordinal, head_bytes, end, before: Some(Arc::new(head.before)) }

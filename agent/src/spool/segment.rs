@@ -23,9 +23,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 use wattline_protocol::frame::{self, FRAME_BYTES_MAX, Header, Identity, MAGIC};
+use wattline_protocol::planted;
 use wattline_protocol::record::{RunId, StreamEnd};
 
-use super::storage::{Operation, Storage, StorageError};
+use super::storage::{Storage, StorageError, is_lost};
 
 /// A segment takes no further frame at this length. 4 MiB: recovery reads one
 /// in a tenth of a second from an SD card of 40 MB/s, and a run of a night at
@@ -36,6 +37,8 @@ pub const SEGMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const READ_BYTES: usize = 256 * 1024;
 /// What a failed read costs: the sector size that disks repair and report by.
 const UNREADABLE_BYTES: u64 = 4096;
+/// Reads that a signal may interrupt in a row.
+const INTERRUPTIONS_MAX: u32 = 8;
 /// Most bytes of a head: 4,000 streams, some 500 restarts of one run.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 const HEAD_MAGIC: [u8; 8] = *b"WLSEGM01";
@@ -242,8 +245,9 @@ impl<'a> SegmentReader<'a> {
     /// The next frame or damaged part before `end`; `None` at the end.
     ///
     /// # Errors
-    /// [`StorageError`] where the file is gone. A part that cannot be read is
-    /// damage, not an error.
+    /// [`StorageError`] where the file is gone, or cannot be read for a cause
+    /// that says nothing of what it holds. A part that is lost is damage, not
+    /// an error.
     pub(super) fn next(&mut self, end: u64) -> Result<Option<Piece>, StorageError> {
         let mut damage = 0_u64;
         loop {
@@ -275,6 +279,7 @@ impl<'a> SegmentReader<'a> {
     /// Reads ahead until a frame of the largest size, or all up to `end`, is there.
     fn fill(&mut self, end: u64) -> Result<(), StorageError> {
         let window = &mut *self.window;
+        let mut interruptions = 0;
         while window.rest().len() < FRAME_BYTES_MAX {
             let from = window.offset + as_u64(window.rest().len());
             let left = usize::try_from(end.saturating_sub(from)).unwrap_or(usize::MAX);
@@ -290,12 +295,15 @@ impl<'a> SegmentReader<'a> {
                 // Shorter than it was: what is absent is damage, read as zeros.
                 Ok(0) => window.unreadable = true,
                 Ok(got) => window.buffer.truncate(had + got),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(error) if is_interrupted(&error) && interruptions < INTERRUPTIONS_MAX => {
+                    interruptions += 1;
                     window.buffer.truncate(had);
-                    return Err(StorageError::new(Operation::Read, self.name, error));
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                Err(error)
+                    if !is_lost(&error) && !planted!("what was not read is taken for damaged") =>
+                {
                     window.buffer.truncate(had);
+                    return Err(StorageError::reading(self.name, error));
                 }
                 Err(_) => {
                     // Once more for one sector alone: the bad one may lie far ahead.
@@ -306,6 +314,13 @@ impl<'a> SegmentReader<'a> {
                     let target = window.buffer.get_mut(had..).unwrap_or_default();
                     match self.storage.read_at(self.name, from, target) {
                         Ok(got) if got > 0 => window.buffer.truncate(had + got),
+                        Err(error)
+                            if !is_lost(&error)
+                                && !planted!("what was not read is taken for damaged") =>
+                        {
+                            window.buffer.truncate(had);
+                            return Err(StorageError::reading(self.name, error));
+                        }
                         // Left as zeros, which are never a frame: the walk goes on behind it.
                         Ok(_) | Err(_) => window.unreadable = true,
                     }
@@ -324,26 +339,56 @@ fn to_next_magic(rest: &[u8], more: bool) -> usize {
 }
 
 /// Reads the head of a segment; `None` where it has no whole one.
-pub(super) fn read_head(storage: &dyn Storage, name: &str) -> Option<(Head, u64)> {
+///
+/// # Errors
+/// [`StorageError`] where it cannot be read for a cause that says nothing of
+/// what it holds: a head taken for damaged would deny what was durable.
+pub(super) fn read_head(
+    storage: &dyn Storage,
+    name: &str,
+) -> Result<Option<(Head, u64)>, StorageError> {
     let mut bytes = Vec::new();
     loop {
         let had = bytes.len();
         if had >= HEAD_BYTES_MAX {
-            return None;
+            return Ok(None);
         }
         // Nearly every head fits the first 4 KiB; a spool has hundreds of them to read.
         let more = if had == 0 { 4096 } else { HEAD_BYTES_MAX - had };
         bytes.resize(had + more, 0);
         let target = bytes.get_mut(had..).unwrap_or_default();
-        let got = storage.read_at(name, as_u64(had), target).ok()?;
+        let got = match read_again(storage, name, as_u64(had), target) {
+            Err(error) if is_lost(&error) => return Ok(None),
+            other => other.map_err(|error| StorageError::reading(name, error))?,
+        };
         bytes.truncate(had + got);
         if let Some((head, length)) = Head::decode(&bytes) {
-            return Some((head, as_u64(length)));
+            return Ok(Some((head, as_u64(length))));
         }
         if got == 0 {
-            return None;
+            return Ok(None);
         }
     }
+}
+
+/// Reads, and once more where that fails: a card may answer the second time,
+/// and a signal comes rarely twice.
+pub(super) fn read_again(
+    storage: &dyn Storage,
+    name: &str,
+    offset: u64,
+    bytes: &mut [u8],
+) -> io::Result<usize> {
+    match storage.read_at(name, offset, bytes) {
+        Err(error) if is_lost(&error) || is_interrupted(&error) => {
+            storage.read_at(name, offset, bytes)
+        }
+        other => other,
+    }
+}
+
+fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
 }
 
 /// A length in memory as one in a file.

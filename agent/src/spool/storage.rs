@@ -89,6 +89,17 @@ pub trait AppendFile: Debug + Send {
     fn sync(&mut self) -> io::Result<()>;
 }
 
+/// Numbers of errors by which Linux says that bytes of a file are lost: EIO,
+/// ENODATA (a bad sector), EBADMSG and EUCLEAN (a checksum of the file system),
+/// EREMOTEIO (a card that does not answer).
+const LOST: [i32; 5] = [5, 61, 74, 117, 121];
+
+/// True where a failed read says that the bytes are lost. Any other error, such
+/// as no file descriptor left, says nothing of them: they may be read later.
+pub(super) fn is_lost(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|errno| LOST.contains(&errno))
+}
+
 /// What the spool asked of the disk when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
@@ -133,6 +144,11 @@ pub struct StorageError {
 impl StorageError {
     pub(super) fn new(operation: Operation, name: &str, source: io::Error) -> Self {
         Self { operation, name: name.to_owned(), source }
+    }
+
+    /// Cannot read `name`, for a cause that says nothing of what it holds.
+    pub(super) fn reading(name: &str, source: io::Error) -> Self {
+        Self::new(Operation::Read, name, source)
     }
 
     /// True where the disk, or this user's share of it, is full.

@@ -10,6 +10,7 @@ mod clock;
 mod codec;
 mod energy;
 mod figure;
+mod io_errors;
 mod kills;
 mod night;
 mod nights;
@@ -50,6 +51,8 @@ const MEASURES: &[&str] = &[
     "store.open_memory",
     "store.report",
     "store.report_memory",
+    "io_errors.tried",
+    "io_errors.unexplained",
     "kills.lost",
     "kills.doubled",
     "kills.count",
@@ -80,6 +83,9 @@ struct Args {
     /// Windows or repetitions, where a measure counts them
     #[arg(long, value_name = "N")]
     count: Option<u64>,
+    /// Of io_errors, this operation alone, told on standard error
+    #[arg(long, value_name = "OPERATION", hide = true)]
+    only: Option<u64>,
     /// Read this recording in this process: how store.* starts itself
     #[arg(long, value_name = "FILE", hide = true)]
     read: Option<PathBuf>,
@@ -117,6 +123,9 @@ fn main() -> ExitCode {
     }
     if wanted("clock.") {
         clock::run(args.from, args.seeds, &mut emit);
+    }
+    if wanted("io_errors.") {
+        io_errors::run(args.from, args.seeds, args.only, &mut emit);
     }
     if wanted("kills.") {
         kills::run(args.from, args.count, &mut emit);

@@ -31,6 +31,9 @@ const TRIP: &str = "
         WHEN (SELECT at FROM trip) = 2
         BEGIN SELECT RAISE(ABORT, 'the host dies here'); END;";
 
+/// SQLite's own bound of a file's pages.
+const PAGES_MAX: u64 = 0xFFFF_FFFE;
+
 /// The recording of one run at one host.
 pub(crate) struct Book {
     name: String,
@@ -71,6 +74,18 @@ impl Book {
         self.set_trip(0)?;
         self.store = Store::within(connect(&self.name)?)?;
         Ok(())
+    }
+
+    /// Pages of the recording.
+    pub(crate) fn pages(&self) -> u64 {
+        self.disk.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap_or(0)
+    }
+
+    /// Bounds the recording: SQLite meets a full disk behind so many pages.
+    pub(crate) fn set_pages_max(&self, pages: Option<u64>) -> Result<(), StoreError> {
+        let pages = pages.unwrap_or(PAGES_MAX);
+        let set = format!("PRAGMA max_page_count = {pages}");
+        self.disk.query_row(&set, [], |_| Ok(())).map_err(StoreError::within)
     }
 
     /// The next transaction dies `at` a place of [`TRIP`].
@@ -152,6 +167,8 @@ pub(crate) struct Host {
     pub(crate) ahead: u64,
     /// Frames come twice so often, in a thousand.
     pub(crate) duplicates: u64,
+    /// Its disk is full behind so many pages of a recording.
+    pub(crate) pages_max: Option<u64>,
     /// Crashes between commit and acknowledgement, in a thousand commits.
     pub(crate) forgets: u64,
 }
@@ -170,7 +187,7 @@ impl Host {
     pub(crate) fn connect(&mut self, id: u64, run: usize, t: u64) -> Result<(), StoreError> {
         let Some(name) = run_id(run) else { return Ok(()) };
         if let Entry::Vacant(place) = self.books.entry(run) {
-            place.insert(Book::new()?);
+            place.insert(Book::new()?).set_pages_max(self.pages_max)?;
         }
         if let Some(book) = self.books.get_mut(&run) {
             book.all_sent = false;
@@ -325,8 +342,8 @@ impl Link {
 fn died(error: &StoreError) -> After {
     trace!("the host dies: {error}");
     match error {
-        // The trap of this module: see TRIP.
-        StoreError::Refused { .. } => After::Died,
+        // The traps of this module: see TRIP, and a full disk.
+        StoreError::Refused { .. } | StoreError::DiskFull { .. } => After::Died,
         _ => After::Refused,
     }
 }

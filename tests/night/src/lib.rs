@@ -15,6 +15,7 @@ mod ledger;
 pub mod mutants;
 mod night;
 mod pool;
+mod refusal;
 mod runner;
 mod weather;
 
@@ -31,6 +32,7 @@ use dice::Dice;
 
 pub use ledger::{Charge, Finding};
 pub use pool::{Hung, each};
+pub use refusal::{ERRORS, Reach, Refusal, reach};
 
 /// What a night came to.
 #[derive(Debug, Clone, Default)]
@@ -43,6 +45,10 @@ pub struct Outcome {
     pub length_s: f64,
     /// Frames that were recorded.
     pub frames: u64,
+    /// Calls that the spool made of its disk.
+    pub calls: u64,
+    /// Pages of the largest recording.
+    pub pages: u64,
 }
 
 impl Outcome {
@@ -56,8 +62,19 @@ impl Outcome {
 /// One night.
 #[must_use]
 pub fn night(seed: u64) -> Outcome {
-    // A night in which the product panics is lost; the world is dropped whole.
-    let ran = std::panic::catch_unwind(|| night::World::new(seed).run());
+    held(|| night::World::new(seed).run())
+}
+
+/// One night of ends and beginnings in which a disk refuses what it is told to
+/// refuse, and nothing else.
+#[must_use]
+pub fn refusing_night(seed: u64, refusal: &Refusal) -> Outcome {
+    held(|| night::World::refusing(seed, refusal).run())
+}
+
+/// A night in which the product panics is lost; the world is dropped whole.
+fn held(night: impl FnOnce() -> Outcome + std::panic::UnwindSafe) -> Outcome {
+    let ran = std::panic::catch_unwind(night);
     ran.unwrap_or_else(|_| {
         let text = "the night ends in a panic".into();
         Outcome { findings: vec![Finding { charge: Charge::Lost, text }], ..Outcome::default() }
@@ -67,8 +84,13 @@ pub fn night(seed: u64) -> Outcome {
 /// One night, told on standard error as it goes.
 #[must_use]
 pub fn traced_night(seed: u64) -> Outcome {
+    traced(|| night(seed))
+}
+
+/// What a night comes to, told on standard error as it goes.
+pub fn traced(night: impl FnOnce() -> Outcome) -> Outcome {
     TRACED.set(true);
-    let outcome = night(seed);
+    let outcome = night();
     TRACED.set(false);
     outcome
 }

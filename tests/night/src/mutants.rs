@@ -10,12 +10,13 @@ use wattline_protocol::planted::plant;
 use crate::night;
 
 /// All planted bugs, by the name at their place.
-pub const MUTANTS: [&str; 26] = [
+pub const MUTANTS: [&str; 27] = [
     "a segment is not synced",
     "a folder is not synced",
     "a failed segment is written on",
     "a head counts what is not durable",
     "recovery trusts the head alone",
+    "what was not read is taken for damaged",
     "a damaged slot is taken for an old one",
     "the epoch is not raised",
     "the newest slot is written over",

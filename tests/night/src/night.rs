@@ -8,16 +8,18 @@ use std::collections::BTreeMap;
 use wattline_agent::campaign::state::Event;
 use wattline_agent::spool::{Limits, ModelStorage, SpoolError};
 
-use crate::Outcome;
 use crate::board::{Board, Make, number_of, run_id};
 use crate::dice::Dice;
-use crate::host::{After, Host};
+use crate::host::{After, Book, Host};
 use crate::ledger::{Charge, Ledger};
 use crate::trace;
 use crate::weather::{Fault, Weather};
+use crate::{Outcome, Refusal};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
+/// Linux's error number of a failed input or output.
+const EIO: i32 = 5;
 /// Steps of a morning: far more than any night needs to come to its end.
 const MORNING_STEPS_MAX: u32 = 1_500;
 
@@ -42,6 +44,8 @@ pub(crate) struct World {
     cut_after_step: bool,
     /// Runs that a host holds go so often, in a thousand steps.
     removals: u64,
+    /// What the disk would not read counts as damaged.
+    unread_is_damaged: bool,
     /// Writers dawdle, links are slow.
     lazy: bool,
     delay_ms: u64,
@@ -83,12 +87,34 @@ impl World {
             next_link: 0,
             faults: 0,
             cut_after_step: false,
+            unread_is_damaged: false,
             removals: if dice.chance(300) { 500 } else { 8 },
             lazy: dice.chance(600),
             delay_ms: if dice.chance(500) { dice.between(0, 20) } else { dice.between(50, 900) },
             bandwidth: if dice.chance(700) { 64 * 1024 } else { 1_500 },
             dice,
         }
+    }
+
+    /// A night of ends and beginnings, in which a disk refuses what it is told
+    /// to refuse and nothing else.
+    pub(crate) fn refusing(seed: u64, refusal: &Refusal) -> Self {
+        let mut world = Self::new(seed);
+        world.weather = Weather::of_ends();
+        match refusal {
+            Refusal::Nothing => {}
+            Refusal::Board { calls, errno } => {
+                world.board.disk.refuse_calls(calls.clone(), *errno);
+                // What a disk cannot read for hours is as good as damaged.
+                world.unread_is_damaged = *errno == EIO && calls.end - calls.start > 1;
+            }
+            Refusal::Host { pages } => {
+                for host in &mut world.hosts {
+                    host.pages_max = Some(*pages);
+                }
+            }
+        }
+        world
     }
 
     pub(crate) fn run(mut self) -> Outcome {
@@ -106,7 +132,12 @@ impl World {
         }
         self.morning();
         self.judge();
+        let calls = self.board.disk.calls();
+        let books = self.hosts.iter().flat_map(|host| host.books.values());
+        let pages = books.map(Book::pages).max().unwrap_or(0);
         Outcome {
+            calls,
+            pages,
             findings: self.ledger.findings,
             faults: self.faults,
             length_s: as_seconds(self.t - self.began),
@@ -147,6 +178,9 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             self.converse(host);
+        }
+        if self.unread_is_damaged {
+            Weather::book_refused(&self.board.disk, &mut self.ledger);
         }
     }
 
@@ -293,6 +327,7 @@ impl World {
                 self.cut_after_step = true;
             }
             Fault::FailDisk => Weather::fail_disk(&self.board.disk, &mut self.dice),
+            Fault::RefuseCalls => Weather::refuse_calls(&self.board.disk, &mut self.dice),
             Fault::FillDisk => {
                 let disk = self.board.disk.clone();
                 self.weather.fill_disk(&disk, self.t, &mut self.dice);
@@ -352,8 +387,10 @@ impl World {
         for place in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(place) {
                 (host.from, host.away_until, host.forgets) = (0, 0, 0);
+                host.pages_max = None;
                 for book in host.books.values() {
                     let _ = book.set_trip(0);
+                    let _ = book.set_pages_max(None);
                 }
             }
             self.cut_link(place);

@@ -18,6 +18,9 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 /// loss is survived, and both slots twice in a row is another disk.
 const SLOT_DAMAGES_MAX: u32 = 2;
 
+/// Linux's error number of "too many open files".
+const EMFILE: i32 = 24;
+
 /// A kind of fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -37,6 +40,8 @@ pub(crate) enum Fault {
     CutMidway,
     /// Writing operations of the disk fail.
     FailDisk,
+    /// The agent has no file descriptor left for some calls, reads among them.
+    RefuseCalls,
     /// The disk is full for a while.
     FillDisk,
     /// A bit rots, a sector cannot be read, a file vanishes.
@@ -48,7 +53,7 @@ pub(crate) enum Fault {
 }
 
 /// All kinds, with how often each comes in a thousand steps where it comes.
-const FAULTS: [(Fault, u64); 12] = [
+const FAULTS: [(Fault, u64); 13] = [
     (Fault::CutLink, 25),
     (Fault::DeadLink, 8),
     (Fault::KillHost, 12),
@@ -57,6 +62,7 @@ const FAULTS: [(Fault, u64); 12] = [
     (Fault::CutPower, 10),
     (Fault::CutMidway, 14),
     (Fault::FailDisk, 30),
+    (Fault::RefuseCalls, 12),
     (Fault::FillDisk, 30),
     (Fault::DamageDisk, 10),
     (Fault::JumpClock, 6),
@@ -83,6 +89,28 @@ impl Weather {
         Self { rates, slot_damages: 0, room_at: None }
     }
 
+    /// Ends and beginnings alone: links are cut, programs die, the power goes.
+    pub(crate) fn of_ends() -> Self {
+        let rates = vec![
+            (Fault::CutLink, 25),
+            (Fault::KillHost, 12),
+            (Fault::KillAgent, 20),
+            (Fault::CutPower, 12),
+        ];
+        Self { rates, slot_damages: 0, room_at: None }
+    }
+
+    /// Books as damaged what lies in files that the disk refused to read.
+    pub(crate) fn book_refused(disk: &ModelStorage, ledger: &mut Ledger) {
+        let refused = disk.take_refused();
+        let held = disk.copy();
+        held.mend();
+        for name in refused {
+            let bytes = read(&held, &name);
+            book(&bytes, 0..bytes.len(), ledger);
+        }
+    }
+
     /// The faults of one step.
     pub(crate) fn strike(&self, dice: &mut Dice) -> Vec<Fault> {
         let struck = self.rates.iter().filter(|(_, often)| dice.chance(*often));
@@ -96,6 +124,13 @@ impl Weather {
         for operation in next..=next + dice.below(3) {
             disk.fail_operation(operation, fault);
         }
+    }
+
+    /// Lets some of the next calls fail for a cause that says nothing of what
+    /// the files hold.
+    pub(crate) fn refuse_calls(disk: &ModelStorage, dice: &mut Dice) {
+        let next = disk.calls() + dice.below(12);
+        disk.refuse_calls(next..next + dice.between(1, 6), EMFILE);
     }
 
     /// From one of its next operations on, the disk does nothing more: the
