@@ -27,6 +27,8 @@ pub enum AgentCommand {
     Hello(HelloArgs),
     /// List the power rails of this board
     Rails(RailsArgs),
+    /// Restore what a run that was cut left changed in kernel drivers
+    Restore(RestoreArgs),
     /// Check what the agent needs on this board
     Doctor(DoctorArgs),
     /// Run one network once and write its output
@@ -58,6 +60,9 @@ pub struct ServeArgs {
     /// Write every frame to this file as well, as it is recorded
     #[arg(long, value_name = "FILE")]
     pub tee: Option<PathBuf>,
+    /// Folder that stands for /sys: no I²C bus is opened, and its files are set as drivers' are
+    #[arg(long, value_name = "DIR", conflicts_with = "simulated", hide = true)]
+    pub sysfs_root: Option<PathBuf>,
     /// Have each trial's runner from the service at this socket instead of starting it
     #[arg(long, value_name = "PATH", env = "WATTLINE_RUNNER_SOCKET")]
     pub runner_socket: Option<PathBuf>,
@@ -118,6 +123,17 @@ pub struct RailsArgs {
     /// Which configuration holds
     #[command(flatten)]
     pub config: ConfigArgs,
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Clone, Args)]
+pub struct RestoreArgs {
+    /// Folder of the spool [default: wattline/spool in the state folder]
+    #[arg(long, value_name = "DIR", env = "WATTLINE_SPOOL")]
+    pub spool: Option<PathBuf>,
+    /// Folder that stands for /sys [default: the one that the run used]
+    #[arg(long, value_name = "DIR")]
+    pub sysfs_root: Option<PathBuf>,
 }
 
 /// Flags of `doctor`.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 use wattline_protocol::record::{
-    ChipDescription, ChipKind, RailDescription, RailEnergy, SamplerReport, Scheduling, Simulation,
-    SkipReason,
+    ChipDescription, ChipKind, DriverSetting, RailDescription, RailEnergy, SamplerReport,
+    Scheduling, Simulation, SkipReason,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -22,6 +22,7 @@ use crate::power::discover::{self, ChipRails, Found};
 use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, ring};
 use crate::power::sampler::{Sampler, SamplerHandle, Stepped};
+use crate::power::settings::{Desk, Held};
 use crate::recorder::{LANE_CHIPS, LaneInput};
 
 /// The simulated board is one and the same piece at every start: its chip's
@@ -144,6 +145,17 @@ pub struct Sampling {
     pub lanes: Vec<LaneInput>,
     /// Rails whose chip was there and cannot be used, with the reason.
     pub refused: Vec<(String, SkipReason)>,
+    /// Kernel drivers that are set for the run. Dropped after the samplers.
+    held: Option<Held>,
+}
+
+/// What is known at the end of a run's sampling.
+#[derive(Debug, Default)]
+pub struct Stopped {
+    /// What each sampler did.
+    pub reports: Vec<SamplerReport>,
+    /// What became of the drivers' settings.
+    pub settings: Vec<DriverSetting>,
 }
 
 impl Sampling {
@@ -152,25 +164,49 @@ impl Sampling {
     /// # Errors
     /// [`SamplingError`]: no rail, or a chip that does not answer.
     pub fn start(source: &PowerSource) -> Result<Self, SamplingError> {
+        Self::start_with(source, None)
+    }
+
+    /// As [`Sampling::start`], with the chips' kernel drivers set for a run
+    /// until it is stopped or dropped.
+    ///
+    /// # Errors
+    /// [`SamplingError`]; the drivers are restored then.
+    pub fn start_held(source: &PowerSource, desk: &Desk) -> Result<Self, SamplingError> {
+        match source {
+            PowerSource::Simulated { .. } => Self::start(source),
+            PowerSource::Real(found) => Self::start_with(source, Some(desk.hold(&found.places()))),
+        }
+    }
+
+    fn start_with(source: &PowerSource, held: Option<Held>) -> Result<Self, SamplingError> {
         let mut made = Made::default();
         match source {
             PowerSource::Simulated { board, .. } => {
                 made.chip(&ChipRails::simulated(board, Profile::Fast), Box::new(board.bus()))?;
             }
-            PowerSource::Real(found) => made.all_of(found)?,
+            PowerSource::Real(found) => made.all_of(found, held.as_ref())?,
         }
         let Made { cores, chips, rails, lanes, refused } = made;
         let samplers = cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
         let refused_errno = granted.and_then(|granted| granted.refusal_errno);
-        Ok(Self { samplers, chips, rails, scheduling, refused_errno, lanes, refused })
+        Ok(Self { samplers, chips, rails, scheduling, refused_errno, lanes, refused, held })
     }
 
-    /// Stops the samplers; their rings can be emptied after.
+    /// What is set of the chips' kernel drivers.
     #[must_use]
-    pub fn stop(self) -> Vec<SamplerReport> {
-        self.samplers.into_iter().map(SamplerHandle::stop).collect()
+    pub fn settings(&self) -> &[DriverSetting] {
+        self.held.as_ref().map_or(&[], Held::settings)
+    }
+
+    /// Stops the samplers, whose rings can be emptied after, and restores the
+    /// drivers.
+    #[must_use]
+    pub fn stop(self) -> Stopped {
+        let reports = self.samplers.into_iter().map(SamplerHandle::stop).collect();
+        Stopped { reports, settings: self.held.map(Held::restore).unwrap_or_default() }
     }
 }
 
@@ -187,7 +223,7 @@ struct Made {
 impl Made {
     /// Chips by their registers; those that cannot be read so by their
     /// driver's files; and whatever else the kernel reads for us.
-    fn all_of(&mut self, found: &Found) -> Result<(), SamplingError> {
+    fn all_of(&mut self, found: &Found, held: Option<&Held>) -> Result<(), SamplingError> {
         let (mut by_register, mut refused) = (Vec::new(), None);
         for chip in &found.chips {
             let made = LinuxBus::open(chip.bus)
@@ -213,7 +249,8 @@ impl Made {
         }
         for meter in &found.meters {
             if meter.place.is_none_or(|place| !by_register.contains(&place)) {
-                self.meter(meter)?;
+                let interval_ms = held.zip(meter.place).and_then(|(held, at)| held.interval_ms(at));
+                self.meter(&meter.clone().with_interval_ms(interval_ms))?;
             }
         }
         match refused {
@@ -294,7 +331,7 @@ mod tests {
         }
         // A counter that stands still is no power.
         assert_eq!(lane.ring.pop().unwrap().sweep.codes[..4], [0, 1, 0, 1]);
-        assert_eq!(sampling.stop()[0].failed, 0);
+        assert_eq!(sampling.stop().reports[0].failed, 0);
     }
 
     #[test]

@@ -187,7 +187,8 @@ reload_devices() {
     [ -z "$root" ] || return 0
     udevadm control --reload 2>/dev/null || :
     modprobe i2c-dev 2>/dev/null || :
-    udevadm trigger --subsystem-match=i2c-dev --subsystem-match=gpio 2>/dev/null || :
+    udevadm trigger --subsystem-match=i2c-dev --subsystem-match=gpio --subsystem-match=hwmon \
+        --subsystem-match=powercap 2>/dev/null || :
 }
 
 keep_two() {

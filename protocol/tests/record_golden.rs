@@ -10,13 +10,13 @@ use wattline_protocol::campaign_spec::{CampaignSpec, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
     AgentBuild, BaselinePlace, BoardDescription, BoardExpectation, BoardState, Cell, ChannelTiming,
-    ChipDescription, ChipKind, ClockSnapshot, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason,
-    GpuSpan, GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram, LayerDescription,
-    LayerSpans, Mismatch, Notice, NoticeKind, PhaseMark, PhaseName, Plan, RailDescription,
-    RailEnergy, RailInside, RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunStart,
-    SamplerReport, Scheduling, Simulation, StreamEnd, SweepsLost, Temperature, Trial, TrialEnd,
-    TrialLoaded, TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind,
-    WindowOpen,
+    ChipDescription, ChipKind, ClockSnapshot, DriverAttribute, DriverSetting, EpochEnd,
+    ErrorLimits, FailureCause, Gap, GapReason, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans,
+    LatenessHistogram, LayerDescription, LayerSpans, Mismatch, Notice, NoticeKind, PhaseMark,
+    PhaseName, Plan, RailDescription, RailEnergy, RailInside, RailRole, RailSource, Record, RunEnd,
+    RunId, RunOutcome, RunStart, SamplerReport, Scheduling, SettingOutcome, Simulation, StreamEnd,
+    SweepsLost, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, WarmUp,
+    WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -30,6 +30,18 @@ fn records() -> Vec<Record> {
     let span = GpuSpan { inference: 61, start: AT, length_ns: 41_234_567, bound_ns: 12_000 };
     records.push(GpuSpans { trial: 300, spans: vec![span] }.into());
     records.push(expectation().into());
+    records.push(
+        DriverSetting {
+            at: AT,
+            bus: 7,
+            address: 0x40,
+            attribute: DriverAttribute::UpdateInterval,
+            found: 106,
+            stands: -1,
+            outcome: SettingOutcome::NotRestored { errno: 13 },
+        }
+        .into(),
+    );
     records
 }
 

@@ -16,8 +16,8 @@ use crate::wait::until;
 /// What an agent is started with.
 #[derive(Debug, Clone)]
 pub struct AgentFlags {
-    /// `--simulated…`.
-    pub board: &'static str,
+    /// `--simulated…`, or `--sysfs-root=DIR`.
+    pub board: String,
     /// Where it serves.
     pub socket: PathBuf,
     /// Where it spools.
@@ -31,7 +31,7 @@ impl AgentFlags {
     #[must_use]
     pub fn named(sandbox: &Sandbox, name: &str) -> Self {
         Self {
-            board: "--simulated",
+            board: "--simulated".into(),
             socket: sandbox.path(&format!("{name}.sock")),
             spool: sandbox.path(&format!("{name}-spool")),
             tee: sandbox.path(&format!("{name}.tee")),
@@ -40,7 +40,7 @@ impl AgentFlags {
 
     /// Adds them to a command.
     pub fn add_to(&self, command: &mut Command) {
-        command.arg(self.board);
+        command.arg(&self.board);
         command.arg("--socket").arg(&self.socket).arg("--spool").arg(&self.spool);
         command.arg("--tee").arg(&self.tee);
     }

@@ -22,7 +22,7 @@ use crate::clock::{self, Clock, SystemClock};
 use crate::recorder::Recorder;
 use crate::runner::message::{FromRunner, Job, ToRunner};
 use crate::runner::process::{Heard, Runner, RunnerPrograms};
-use crate::sampling::{PowerSource, Sampling};
+use crate::sampling::{PowerSource, Sampling, Stopped};
 
 /// A request to end is durable within this time, or the disk is so slow that
 /// whoever asks is not kept waiting for it.
@@ -315,14 +315,21 @@ impl Loop {
         if let Some(runner) = &mut self.runner {
             runner.kill();
         }
-        let _ = self.sampling.take().map(Sampling::stop);
+        let stopped = self.sampling.take().map(Sampling::stop).unwrap_or_default();
+        for setting in stopped.settings {
+            self.recorder.record(setting);
+        }
         let _ = self.recorder.record_durable(clock::snapshot());
     }
 
     fn finish(&mut self, outcome: RunOutcome) {
         // The last samples of the last window are still in the chip's pipeline.
         SystemClock.sleep_until(SystemClock.now() + LAST_SAMPLES);
-        let reports = self.sampling.take().map(Sampling::stop).unwrap_or_default();
+        let Stopped { reports, settings } =
+            self.sampling.take().map(Sampling::stop).unwrap_or_default();
+        for setting in settings {
+            self.recorder.record(setting);
+        }
         self.recorder.finish(outcome, reports);
         if let Some(ended) = self.ended.take() {
             ended(outcome);

@@ -37,12 +37,15 @@ pub(super) fn configured(args: &ConfigArgs, root: Option<&Path>) -> Result<Confi
 }
 
 /// As [`configured`], with the exit statuses of `serve`.
-pub(super) fn configured_to_serve(args: &ConfigArgs) -> Result<Configured, Failure> {
+pub(super) fn configured_to_serve(
+    args: &ConfigArgs,
+    root: Option<&Path>,
+) -> Result<Configured, Failure> {
     let mapped = |failure: Failure| match failure.status {
         WRONG => Failure { status: EX_CONFIG, ..failure },
         _ => failure,
     };
-    configured(args, None).map_err(mapped)
+    configured(args, root).map_err(mapped)
 }
 
 /// Searches the tree at `root`, or this machine, the configuration's rails among what is found.

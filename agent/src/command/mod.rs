@@ -11,6 +11,7 @@ mod hello;
 mod infer;
 mod networks;
 mod rails;
+mod restore;
 mod serve;
 mod stdio;
 
@@ -84,6 +85,7 @@ pub fn perform(cli: Cli) -> ExitCode {
         AgentCommand::Stdio(args) => stdio::run(&args),
         AgentCommand::Hello(args) => hello::run(&args),
         AgentCommand::Rails(args) => rails::run(&args),
+        AgentCommand::Restore(args) => restore::run(&args),
         AgentCommand::Doctor(args) => doctor::run(&args),
         AgentCommand::Accuracy(args) => accuracy::run(&args),
         AgentCommand::Infer(args) => infer::run(&args),

@@ -15,25 +15,29 @@ use super::configured::{Configured, configured_to_serve, found};
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
 use crate::args::{ServeArgs, SimulatedChip};
 use crate::config::Configuration;
+use crate::power::discover::{Found, SYSTEM_ROOT};
+use crate::power::settings::Desk;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, SIMULATED_SEED};
 use crate::server::hub::{Hub, HubStart};
 use crate::server::{self, ServeError};
-use crate::spool::{DiskStorage, RootError, Spool, random_id};
+use crate::spool::{DiskStorage, RootError, Spool, Storage, random_id};
 
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
-    let configuration = match configured_to_serve(&args.config)? {
+    let configuration = match configured_to_serve(&args.config, args.sysfs_root.as_deref())? {
         Configured::Read(configuration) => configuration,
         Configured::Printed => return Ok(()),
     };
     let socket = socket(args.socket.as_deref())?;
-    let spool = spool(args)?;
+    let (spool, desk) = spool(args)?;
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
+    // Before the search: rates are those of drivers as they were found.
+    restore_left(&desk);
     let source = source(args, &configuration)?;
     let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
-    let hub = Hub::new(HubStart { spool, source, programs, tee }).map_err(|error| {
+    let hub = Hub::new(HubStart { spool, source, desk, programs, tee }).map_err(|error| {
         Failure::of(EX_CONFIG, "the spool cannot be used", &error, "choose another with --spool")
     })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -106,23 +110,44 @@ pub(super) fn make_folder(path: &Path) -> Result<(), Failure> {
     })
 }
 
-fn spool(args: &ServeArgs) -> Result<Spool, Failure> {
-    let path = match &args.spool {
-        Some(path) => path.clone(),
-        None => state_folder()?.join("spool"),
-    };
+/// The spool's folder: as asked, else in the state folder.
+pub(super) fn spool_folder(asked: Option<&Path>) -> Result<PathBuf, Failure> {
+    asked.map_or_else(|| Ok(state_folder()?.join("spool")), |path| Ok(path.to_owned()))
+}
+
+/// What a run that was cut left changed; where it cannot be restored, serving
+/// goes on, and the log says what to do.
+fn restore_left(desk: &Desk) {
+    for left in desk.work_off() {
+        if let Err(error) = left.ended {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "A driver's settings are left changed; restore them: sudo wattline-agent restore."
+            );
+        }
+    }
+}
+
+fn spool(args: &ServeArgs) -> Result<(Spool, Desk), Failure> {
+    let path = spool_folder(args.spool.as_deref())?;
     make_folder(&path)?;
     let storage = DiskStorage::open(&path).map_err(|error| root_failure(&path, &error))?;
+    let storage: Arc<dyn Storage> = Arc::new(storage);
+    let root = args.sysfs_root.as_deref().unwrap_or_else(|| Path::new(SYSTEM_ROOT));
+    // The journal is read by programs that stand elsewhere.
+    let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
+    let desk = Desk::new(Arc::clone(&storage), &root);
     let fresh = random_id().map_err(|error| {
         Failure::of(EX_SOFTWARE, "the kernel gives no random id", &error, "mount /proc")
     })?;
-    Spool::open(Arc::new(storage), &fresh).map_err(|error| {
+    let spool = Spool::open(storage, &fresh).map_err(|error| {
         let what = format!("spool {} cannot be opened", path.display());
         Failure::of(EX_CONFIG, what, &error, "choose another with --spool")
-    })
+    })?;
+    Ok((spool, desk))
 }
 
-fn root_failure(path: &Path, error: &RootError) -> Failure {
+pub(super) fn root_failure(path: &Path, error: &RootError) -> Failure {
     let (status, mend) = match error {
         RootError::InUse { .. } => {
             (EX_CONFIG, "end the agent that uses it, or choose another with --spool")
@@ -151,11 +176,15 @@ fn open_tee(path: &Path) -> Result<File, Failure> {
 
 fn source(args: &ServeArgs, configuration: &Configuration) -> Result<PowerSource, Failure> {
     let Some(chip) = args.simulated else {
-        let found = found(None, configuration);
+        let found = found(args.sysfs_root.as_deref(), configuration);
         for mismatch in &found.mismatches {
             tracing::warn!(%mismatch, "The board is not as expected.");
         }
-        return Ok(PowerSource::Real(found));
+        return Ok(PowerSource::Real(match &args.sysfs_root {
+            None => found,
+            // Bus numbers of another tree are not this machine's.
+            Some(_) => Found { chips: Vec::new(), ..found },
+        }));
     };
     let kind = match chip {
         SimulatedChip::Ina3221 => ChipKind::Ina3221,

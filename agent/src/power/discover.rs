@@ -9,6 +9,7 @@
 //! board's name.
 //! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
 
+mod driven;
 mod given;
 mod gpu;
 mod hwmon;
@@ -36,6 +37,7 @@ use super::ring::SweepProducer;
 use super::sampler::{SamplerCore, SamplerParts};
 use crate::clock::Clock;
 
+pub use driven::{DrivenChip, monitor_at, monitors};
 pub use given::GivenRail;
 pub use hwmon::inside as inner_shunt_ohm;
 pub use sysfs::{SYSTEM_ROOT, find, find_here, find_with};
@@ -132,6 +134,13 @@ pub struct Found {
 }
 
 impl Found {
+    /// Adapter and address of every chip of which something can be sampled.
+    #[must_use]
+    pub fn places(&self) -> Vec<(u8, u8)> {
+        let chips = self.chips.iter().map(|chip| (chip.bus, chip.chip.address().get()));
+        chips.chain(self.meters.iter().filter_map(|meter| meter.place)).collect()
+    }
+
     /// Lists the rails of `core`'s chip as read by registers, at the rate that
     /// was measured so.
     pub fn sampled_by_registers(&mut self, core: &SamplerCore, rate_hz: f64) {

@@ -14,3 +14,4 @@ pub mod pace;
 pub mod pmic;
 pub mod ring;
 pub mod sampler;
+pub mod settings;

@@ -27,6 +27,7 @@ use crate::board;
 use crate::campaign::run::{self, Running};
 use crate::campaign::state::{Method, StartPoint};
 use crate::clock::{self, Clock, SystemClock};
+use crate::power::settings::Desk;
 use crate::recorder::outlet::{Listening, Outlet};
 use crate::recorder::{Recorder, RecorderStart};
 use crate::runner::gpu;
@@ -117,6 +118,8 @@ pub struct HubStart {
     pub spool: Spool,
     /// Where power is read.
     pub source: PowerSource,
+    /// Where the settings of kernel drivers are kept.
+    pub desk: Desk,
     /// The runners' executables.
     pub programs: RunnerPrograms,
     /// Every frame is written there as well.
@@ -127,6 +130,7 @@ pub struct HubStart {
 pub struct Hub {
     pub(super) spool: Spool,
     pub(super) source: Arc<PowerSource>,
+    desk: Desk,
     pub(super) programs: RunnerPrograms,
     pub(super) tee: Option<File>,
     pub(super) board: BoardDescription,
@@ -169,7 +173,7 @@ impl Hub {
     /// [`SpoolError`] where the spool cannot be used; a full disk is no error
     /// here: runs are refused until there is room.
     pub fn new(start: HubStart) -> Result<Self, SpoolError> {
-        let HubStart { spool, source, programs, tee } = start;
+        let HubStart { spool, source, desk, programs, tee } = start;
         let epoch = match spool.raise_epoch(&clock::boot_id()) {
             Ok(raised) => {
                 info!(epoch = raised.epoch, origin = ?raised.origin, "A new epoch begins.");
@@ -191,6 +195,7 @@ impl Hub {
         Ok(Self {
             spool,
             source: Arc::new(source),
+            desk,
             programs,
             tee,
             board,
@@ -398,7 +403,7 @@ impl Hub {
         let plan = preflight::plan(&campaign, self.board.cores, &self.programs)?;
         preflight::room(&self.spool, &campaign, &plan)?;
         let epoch = self.epoch()?;
-        let sampling = Sampling::start(&self.source).map_err(|error| no_sampling(&error))?;
+        let sampling = self.sample()?;
         let log = self.spool.create_run(run).map_err(|error| no_spool(&error))?;
         let opening = self.opening(run, true, &campaign, &plan, &sampling);
         let from = StartPoint::default();
@@ -412,6 +417,11 @@ impl Hub {
             let free_bytes = self.spool.free_bytes().unwrap_or(0);
             Err(Refusal::BoardDiskFull { free_bytes, need_bytes: preflight::ROOM_BYTES_MIN })
         }
+    }
+
+    /// Samples for a run, with the chips' kernel drivers set for it.
+    pub(super) fn sample(&self) -> Result<Sampling, Refusal> {
+        Sampling::start_held(&self.source, &self.desk).map_err(|error| no_sampling(&error))
     }
 
     /// Starts recorder and campaign; false where the first records are not durable.
@@ -486,6 +496,7 @@ impl Hub {
         if let Some(errno) = sampling.refused_errno {
             records.push(Notice { at, what: NoticeKind::NotRealTime { errno } }.into());
         }
+        records.extend(sampling.settings().iter().copied().map(Record::from));
         for (rail, reason) in self.source.skipped().into_iter().chain(sampling.refused.clone()) {
             records.push(Notice { at, what: NoticeKind::RailSkipped { rail, reason } }.into());
         }

@@ -11,7 +11,7 @@ use wattline_protocol::command::Refusal;
 use wattline_protocol::frame;
 use wattline_protocol::record::{Notice, NoticeKind, Plan, Record, RunOutcome, kind};
 
-use super::hub::{Begin, Hub, Request, no_sampling};
+use super::hub::{Begin, Hub, Request};
 use super::{cut, preflight};
 use crate::campaign::resume::{History, KINDS, NEEDED, Next, Resumption};
 use crate::clock::{Clock, SystemClock};
@@ -103,7 +103,7 @@ impl Hub {
         if now != *plan {
             return Err(Refusal::BadCampaign);
         }
-        Sampling::start(&self.source).map_err(|error| no_sampling(&error))
+        self.sample()
     }
 
     /// Writes the end of a run that does not go on.

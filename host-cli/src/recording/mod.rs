@@ -22,7 +22,7 @@ use wattline_protocol::block::{BlockCodec, BlockError};
 use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
-    BoardExpectation, BoardState, ClockSnapshot, EpochEnd, Gap, GapReason, GpuSpans,
+    BoardExpectation, BoardState, ClockSnapshot, DriverSetting, EpochEnd, Gap, GapReason, GpuSpans,
     InferenceSpans, LayerSpans, Notice, PhaseMark, Plan, Record, RecordError, RunEnd, RunStart,
     SamplerReport, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart, WindowAbandon,
     WindowClose, WindowOpen, kind,
@@ -134,6 +134,8 @@ pub struct Recording {
     pub spans: Records<InferenceSpans>,
     /// GPU time of inferences.
     pub gpu_spans: Records<GpuSpans>,
+    /// Settings of kernel drivers, at a run's start and end.
+    pub driver_settings: Records<DriverSetting>,
     /// Layers of inferences.
     pub layer_spans: Records<LayerSpans>,
     /// Clocks of the board.
@@ -318,6 +320,7 @@ impl RecordingBuilder {
             Record::InferenceSpans(record) => put(&mut to.spans, epoch, record),
             Record::LayerSpans(record) => put(&mut to.layer_spans, epoch, record),
             Record::GpuSpans(record) => put(&mut to.gpu_spans, epoch, record),
+            Record::DriverSetting(record) => put(&mut to.driver_settings, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),
             Record::BoardExpectation(record) => put(&mut to.expectations, epoch, record),
             Record::BoardState(record) => put(&mut to.states, epoch, record),

@@ -13,6 +13,7 @@ mod board;
 mod campaign;
 mod expectation;
 mod power;
+mod settings;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,7 @@ pub use power::{
     ChannelTiming, ChipDescription, ChipKind, ErrorLimits, Gap, GapReason, LatenessHistogram,
     RailDescription, RailEnergy, RailRole, RailSource, SamplerReport, SkipReason, SweepsLost,
 };
+pub use settings::{DriverAttribute, DriverSetting, SettingOutcome};
 
 /// Most bytes of a structured record's payload; sample blocks and spans stay
 /// under it by their own bounds.
@@ -178,6 +180,8 @@ records! {
     20 GPU_SPANS GpuSpans,
     /// What the board's profile and its user expect of the rails.
     22 BOARD_EXPECTATION BoardExpectation,
+    /// What was set in a chip's kernel driver for the run, and restored.
+    23 DRIVER_SETTING DriverSetting,
 }
 
 fn to_bytes<T: Serialize>(kind: u8, record: &T) -> Result<Vec<u8>, RecordError> {

@@ -60,7 +60,7 @@ pub(super) fn find(search: &mut Search<'_>) -> usize {
 }
 
 /// Drivers of old kernels keep their files in the device's folder.
-fn with_attributes(folder: PathBuf) -> PathBuf {
+pub(super) fn with_attributes(folder: PathBuf) -> PathBuf {
     let device = folder.join("device");
     if !folder.join("name").exists() && device.join("name").exists() { device } else { folder }
 }

@@ -274,6 +274,17 @@ impl Search<'_> {
     }
 }
 
+impl Meter {
+    /// The same meter, read as often as its driver converts with an interval
+    /// that it was given since the search; unchanged where it was given none.
+    #[must_use]
+    pub fn with_interval_ms(self, interval_ms: Option<i64>) -> Self {
+        let told = interval_ms.and_then(|told| u32::try_from(told).ok()).map(f64::from);
+        let period_ns = told.map_or(self.period_ns, |told| period_ns(Some(told)));
+        Self { period_ns, ..self }
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "10 to 90 ms")]
 fn period_ns(told_ms: Option<f64>) -> u32 {
     (told_ms.unwrap_or(PERIOD_MS_MIN).clamp(PERIOD_MS_MIN, PERIOD_MS_MAX) * 1e6) as u32

@@ -1,0 +1,261 @@
+//! Settings of the kernel's drivers: set for a run, and restored after it.
+//!
+//! Owns the order of keeping, changing, reading back and restoring. Knows no
+//! records' identities and no networks; how an entry is made durable is
+//! [`journal`]'s, how a file is written [`sysfs`]'s.
+//!
+//! By default no register of a chip that a driver holds is written: the
+//! driver's own attributes are. Each change is kept in the journal before it
+//! is made. An entry is worked off by whoever comes first: the end of the run's
+//! sampling, `wattline-agent restore` (after the service's end, however it
+//! ended), or the agent's next start. After another boot the driver began
+//! anew: then only what still stands as it was set is restored.
+//! Source: Linux Documentation/hwmon/ina3221.rst; facts, power-hardware §0.
+
+pub mod journal;
+mod restore;
+pub mod sysfs;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+use wattline_protocol::record::{DriverAttribute, DriverSetting, SettingOutcome};
+
+use self::journal::{Entry, Journal, JournalError, Kept, KeptAttribute};
+use self::sysfs::{DriverFiles, SysfsFiles, WANTED};
+use super::discover::{DrivenChip, monitors};
+use crate::clock::{self, Clock, SystemClock};
+use crate::spool::Storage;
+
+pub use restore::{Ending, RestoreError, WorkedOff};
+
+/// Where settings are kept, and through which tree they are changed.
+#[derive(Debug, Clone)]
+pub struct Desk {
+    journal: Journal,
+    files: Arc<dyn DriverFiles>,
+    sysfs_root: PathBuf,
+    boot: String,
+}
+
+impl Desk {
+    /// The desk of the agent whose spool is behind `storage`, over the tree at
+    /// `sysfs_root`.
+    #[must_use]
+    pub fn new(storage: Arc<dyn Storage>, sysfs_root: &Path) -> Self {
+        Self {
+            journal: Journal::new(storage),
+            files: Arc::new(SysfsFiles),
+            sysfs_root: sysfs_root.to_owned(),
+            boot: clock::boot_id(),
+        }
+    }
+
+    /// Sets the drivers of the chips at `places` (adapter and address) for a
+    /// run. What a driver does not take is no error: the run goes on with what
+    /// stands, and the settings say so.
+    #[must_use]
+    pub fn hold(&self, places: &[(u8, u8)]) -> Held {
+        let mut held = Held { desk: self.clone(), kept: Vec::new(), settings: Vec::new() };
+        for chip in monitors(&self.sysfs_root) {
+            if places.contains(&(chip.bus, chip.address)) {
+                held.set(&chip);
+            }
+        }
+        held
+    }
+}
+
+/// Drivers that are set for a run; dropping it restores them.
+#[derive(Debug)]
+pub struct Held {
+    desk: Desk,
+    kept: Vec<Kept>,
+    /// What was found and what stands.
+    settings: Vec<DriverSetting>,
+}
+
+/// An attribute that is about to be set.
+struct Change {
+    attribute: DriverAttribute,
+    path: PathBuf,
+    found: i64,
+    values: &'static [i64],
+}
+
+impl Held {
+    /// What was found and what stands, for the run's records.
+    #[must_use]
+    pub fn settings(&self) -> &[DriverSetting] {
+        &self.settings
+    }
+
+    /// The interval that the driver of a chip shows now, in ms.
+    #[must_use]
+    pub fn interval_ms(&self, (bus, address): (u8, u8)) -> Option<i64> {
+        let last = self.settings.iter().rfind(|setting| {
+            (setting.bus, setting.address) == (bus, address)
+                && setting.attribute == DriverAttribute::UpdateInterval
+        });
+        last.map(|setting| setting.stands)
+    }
+
+    /// Restores what was found; returns what became of each setting.
+    #[must_use]
+    pub fn restore(mut self) -> Vec<DriverSetting> {
+        self.restore_all()
+    }
+
+    fn restore_all(&mut self) -> Vec<DriverSetting> {
+        // The last one that was set is the first to go.
+        let mut kept = std::mem::take(&mut self.kept);
+        kept.reverse();
+        let ended: Vec<(Kept, Result<Ending, RestoreError>)> =
+            kept.into_iter().map(|kept| (kept.clone(), self.desk.restore(&kept))).collect();
+        let outcome_of = |setting: &DriverSetting| {
+            let place = (setting.bus, setting.address);
+            let of = ended.iter().find(|(kept, _)| (kept.entry.bus, kept.entry.address) == place);
+            of.map(|(_, ended)| match ended {
+                Ok(_) => SettingOutcome::Restored,
+                Err(error) => SettingOutcome::NotRestored { errno: error.errno() },
+            })
+        };
+        let at = SystemClock.now();
+        let set = self.settings.iter().filter(|setting| setting.outcome == SettingOutcome::Set);
+        set.filter_map(|setting| {
+            let outcome = outcome_of(setting)?;
+            let stands = match outcome {
+                SettingOutcome::Restored => setting.found,
+                _ => setting.stands,
+            };
+            Some(DriverSetting { at, stands, outcome, ..*setting })
+        })
+        .collect()
+    }
+
+    fn set(&mut self, chip: &DrivenChip) {
+        let (Some(driver), Some(folder)) = (&chip.driver, &chip.hwmon) else { return };
+        let (allowed, closed) = self.desk.changes(folder);
+        for (change, errno) in closed {
+            let outcome = match errno {
+                libc::EACCES | libc::EPERM | libc::EROFS => SettingOutcome::NotPermitted,
+                errno => SettingOutcome::Refused { errno },
+            };
+            self.say(chip, &change, change.found, outcome);
+        }
+        if allowed.is_empty() {
+            return;
+        }
+        let place = (chip.bus, chip.address);
+        let desk = &self.desk;
+        let mut entry =
+            Entry::new(desk.boot.clone(), desk.sysfs_root.clone(), place, driver.clone());
+        entry.attributes = allowed.iter().map(Change::kept).collect();
+        let kept = match desk.journal.keep(entry) {
+            Ok(kept) => kept,
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "Settings cannot be kept; nothing is changed."
+                );
+                let outcome = SettingOutcome::NotKept { errno: errno_of_journal(&error) };
+                for change in &allowed {
+                    self.say(chip, change, change.found, outcome);
+                }
+                return;
+            }
+        };
+        // Held before the first change: a panic's abort leaves the journal.
+        self.kept.push(kept);
+        for change in &allowed {
+            let (stands, outcome) = self.desk.try_values(change);
+            self.say(chip, change, stands, outcome);
+        }
+    }
+
+    fn say(&mut self, chip: &DrivenChip, change: &Change, stands: i64, outcome: SettingOutcome) {
+        let (bus, address, attribute, found) =
+            (chip.bus, chip.address, change.attribute, change.found);
+        info!(
+            bus,
+            address,
+            attribute = attribute.name(),
+            found,
+            stands,
+            ?outcome,
+            "A driver's setting."
+        );
+        let at = SystemClock.now();
+        self.settings.push(DriverSetting { at, bus, address, attribute, found, stands, outcome });
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _ = self.restore_all();
+    }
+}
+
+impl Change {
+    fn kept(&self) -> KeptAttribute {
+        let wanted = self.values.first().copied().unwrap_or(self.found);
+        KeptAttribute {
+            name: self.attribute.name().to_owned(),
+            found: self.found.to_string(),
+            wanted: wanted.to_string(),
+        }
+    }
+}
+
+impl Desk {
+    /// Attributes in a driver's folder that differ from what is wanted and may
+    /// be written, and those that may not with the kernel's error.
+    fn changes(&self, folder: &Path) -> (Vec<Change>, Vec<(Change, i32)>) {
+        let (mut allowed, mut closed) = (Vec::new(), Vec::new());
+        for (attribute, values) in WANTED {
+            let path = folder.join(attribute.name());
+            let found = self.files.read(&path).ok().and_then(|text| text.parse::<i64>().ok());
+            let Some(found) = found.filter(|found| values.first() != Some(found)) else { continue };
+            let change = Change { attribute, path, found, values };
+            match self.files.may_write(&change.path) {
+                Ok(()) => allowed.push(change),
+                Err(error) => closed.push((change, errno_of(&error))),
+            }
+        }
+        (allowed, closed)
+    }
+
+    /// Writes the first value that the driver takes; what it shows then.
+    fn try_values(&self, change: &Change) -> (i64, SettingOutcome) {
+        let mut errno = 0;
+        for value in change.values {
+            match self.files.write(&change.path, &value.to_string()) {
+                Ok(()) => {
+                    let shown = self.files.read(&change.path).ok();
+                    let stands = shown.and_then(|text| text.parse().ok()).unwrap_or(*value);
+                    return (stands, SettingOutcome::Set);
+                }
+                Err(error) => errno = errno_of(&error),
+            }
+        }
+        (change.found, SettingOutcome::Refused { errno })
+    }
+}
+
+fn errno_of(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+fn errno_of_journal(error: &JournalError) -> i32 {
+    match error {
+        JournalError::Storage(error) => errno_of(&error.source),
+        JournalError::Newer { .. } | JournalError::NotText(_) | JournalError::TooMany { .. } => 0,
+    }
+}
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! A kernel driver's settings: set for a run, restored after it, however it ends.
+//!
+//! The agent samples the files of a tree in a temporary folder, laid out as
+//! JetPack 5 does.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test says what it misses by failing"
+)]
+
+use std::fs;
+use std::path::PathBuf;
+
+use wattline_protocol::record::{DriverAttribute, DriverSetting, Record, SettingOutcome};
+use wattline_tests::{Agent, AgentFlags, Outcome, SMALL, Sandbox, until};
+
+/// An INA3221 at 1-0040 that the kernel's driver holds, with two rails.
+struct Tree {
+    root: PathBuf,
+}
+
+impl Tree {
+    fn new(sandbox: &Sandbox) -> Self {
+        let tree = Self { root: sandbox.path("sys") };
+        let client = tree.root.join("bus/i2c/devices/1-0040");
+        let driver = tree.root.join("bus/i2c/drivers/ina3221");
+        fs::create_dir_all(&driver).unwrap();
+        fs::create_dir_all(client.join("hwmon/hwmon4")).unwrap();
+        fs::write(client.join("name"), "ina3221\n").unwrap();
+        std::os::unix::fs::symlink(&driver, client.join("driver")).unwrap();
+        for (name, value) in [
+            ("name", "ina3221"),
+            ("update_interval", "28"),
+            ("samples", "4"),
+            ("in1_label", "VDD_IN"),
+            ("in1_input", "5008"),
+            ("curr1_input", "1504"),
+            ("shunt1_resistor", "5000"),
+            ("in2_label", "VDD_CPU_GPU_CV"),
+            ("in2_input", "5000"),
+            ("curr2_input", "400"),
+            ("shunt2_resistor", "5000"),
+        ] {
+            tree.write(name, value);
+        }
+        tree
+    }
+
+    fn write(&self, name: &str, value: &str) {
+        fs::write(self.path(name), format!("{value}\n")).unwrap();
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.join("bus/i2c/devices/1-0040/hwmon/hwmon4").join(name)
+    }
+
+    fn settings(&self) -> [String; 2] {
+        ["update_interval", "samples"]
+            .map(|name| fs::read_to_string(self.path(name)).unwrap().trim().to_owned())
+    }
+
+    fn flags(&self, sandbox: &Sandbox) -> AgentFlags {
+        let board = format!("--sysfs-root={}", self.root.display());
+        AgentFlags { board, ..AgentFlags::named(sandbox, "board") }
+    }
+}
+
+fn restore(sandbox: &Sandbox, flags: &AgentFlags) -> Outcome {
+    sandbox.agent(&["restore", "--spool", flags.spool.to_str().unwrap()])
+}
+
+fn of_settings(agent: &Agent) -> Vec<(DriverAttribute, SettingOutcome, i64, i64)> {
+    let records = agent.recorded().records().into_iter();
+    let of = |setting: DriverSetting| {
+        (setting.attribute, setting.outcome, setting.found, setting.stands)
+    };
+    records
+        .filter_map(|record| match record {
+            Record::DriverSetting(setting) => Some(of(setting)),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn a_run_sets_the_driver_records_it_and_restores_it() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
+    assert_eq!(tree.settings(), ["28", "4"]);
+    let more = ["--batch", "1", "--windows", "1", "--out", "run"];
+    let on = ["run", "--on", &agent.address()];
+    let run = sandbox.wattline(&[&on[..], &SMALL[..], &more[..]].concat());
+    assert!(matches!(run.code, Some(0 | 4)), "{run:#?}");
+    assert_eq!(tree.settings(), ["28", "4"]);
+    let (samples, interval) = (DriverAttribute::Samples, DriverAttribute::UpdateInterval);
+    let (set, restored) = (SettingOutcome::Set, SettingOutcome::Restored);
+    let expected = [
+        (samples, set, 4, 1),
+        (interval, set, 28, 0),
+        (samples, restored, 4, 4),
+        (interval, restored, 28, 28),
+    ];
+    assert_eq!(of_settings(&agent), expected);
+    let flags = agent.flags().clone();
+    assert_eq!(agent.terminate().code, Some(0));
+    assert_eq!(restore(&sandbox, &flags).ends_with(0).stdout, "nothing to restore\n");
+}
+
+#[test]
+fn an_agent_killed_in_a_run_leaves_what_restore_works_off() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
+    let mut host = sandbox.wattline_started(
+        &[&["run", "--on", &agent.address()], &SMALL[..], &["--windows", "50", "--out", "run"]]
+            .concat(),
+    );
+    agent.wait_for_a_trial();
+    assert_eq!(tree.settings(), ["0", "1"]);
+    // A run at work is not restored under its feet.
+    restore(&sandbox, agent.flags()).fails_with(1, &["another agent"]);
+    assert_eq!(tree.settings(), ["0", "1"]);
+    let flags = agent.kill();
+    host.kill();
+    assert_eq!(tree.settings(), ["0", "1"]);
+    let said = restore(&sandbox, &flags).ends_with(0).stdout;
+    assert_eq!(said, "restored 1-0040: samples 4, update_interval 28\n");
+    assert_eq!(tree.settings(), ["28", "4"]);
+    assert_eq!(restore(&sandbox, &flags).ends_with(0).stdout, "nothing to restore\n");
+}
+
+#[test]
+fn an_agent_killed_in_a_run_finds_the_same_values_at_its_next_start() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
+    let mut host = sandbox.wattline_started(
+        &[&["run", "--on", &agent.address()], &SMALL[..], &["--windows", "50", "--out", "run"]]
+            .concat(),
+    );
+    agent.wait_for_a_trial();
+    let flags = agent.kill();
+    host.kill();
+    // The run goes on: what it finds is what stood before it, not what it had set.
+    let again = Agent::start_with(&sandbox, flags);
+    let sets = || of_settings(&again).iter().filter(|one| one.1 == SettingOutcome::Set).count();
+    until("the run goes on", || (sets() == 4).then_some(()));
+    let found: Vec<i64> = of_settings(&again).iter().map(|setting| setting.2).collect();
+    assert_eq!(found, [4, 28, 4, 28]);
+    assert_eq!(again.terminate().code, Some(0));
+    assert_eq!(tree.settings(), ["28", "4"]);
+}
+
+#[test]
+fn what_cannot_be_restored_is_named_and_stays_in_the_journal() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
+    let mut host = sandbox.wattline_started(
+        &[&["run", "--on", &agent.address()], &SMALL[..], &["--windows", "50", "--out", "run"]]
+            .concat(),
+    );
+    agent.wait_for_a_trial();
+    let flags = agent.kill();
+    host.kill();
+    let aside = tree.root.with_extension("aside");
+    fs::rename(&tree.root, &aside).unwrap();
+    restore(&sandbox, &flags).fails_with(1, &["1-0040 is not below"]);
+    fs::rename(&aside, &tree.root).unwrap();
+    restore(&sandbox, &flags).ends_with(0);
+    assert_eq!(tree.settings(), ["28", "4"]);
+}
+
+#[test]
+fn restore_makes_no_spool_where_none_is() {
+    let sandbox = Sandbox::new();
+    let spool = sandbox.path("no-spool");
+    let said = sandbox.agent(&["restore", "--spool", spool.to_str().unwrap()]).ends_with(0);
+    assert_eq!(said.stdout, "nothing to restore\n");
+    assert!(!spool.exists());
+}
