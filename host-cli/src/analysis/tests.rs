@@ -1,7 +1,7 @@
 //! Tests of whole analyses against runs whose energy is known by hand.
 
 use wattline_protocol::campaign_spec::Mode;
-use wattline_protocol::record::{FailureCause, TrialEnd, TrialOutcome, WarmUp};
+use wattline_protocol::record::{FailureCause, RailSource, TrialEnd, TrialOutcome, WarmUp};
 use wattline_protocol::units::BoardTime;
 
 use super::model::{Reason, Term, Verdict};
