@@ -8,8 +8,8 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 use wattline_protocol::record::{
-    ChipDescription, ChipKind, DriverSetting, RailDescription, RailEnergy, SamplerReport,
-    Scheduling, Simulation, SkipReason,
+    BoardExpectation, ChipDescription, ChipKind, DriverSetting, RailDescription, RailEnergy,
+    SamplerReport, Scheduling, Simulation, SkipReason,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -105,6 +105,17 @@ impl PowerSource {
                 .iter()
                 .filter_map(|rail| Some((rail.name.clone(), rail.skipped?)))
                 .collect(),
+        }
+    }
+
+    /// What the board's profile and the user expect; `None` where neither is
+    /// known.
+    #[must_use]
+    pub fn expectation(&self) -> Option<BoardExpectation> {
+        match self {
+            Self::Simulated { .. } => None,
+            Self::Real(found) => Some(found.expectation.clone())
+                .filter(|expectation| *expectation != BoardExpectation::default()),
         }
     }
 

@@ -9,8 +9,10 @@
 //! NAME = <EMPTY>            a file of nothing
 //! NAME = <FOLDER>           a folder in the place of a file
 //! NAME = <CELL 400000>      a device-tree cell
+//! NAME = <TEXTS a b>        texts of a device tree, each ended by a NUL
 //! NAME -> TARGET            a relative link
 //! > rail | source | chip | bus | address | shunt | role | skipped
+//! > warning: TEXT           on standard error
 //! > exit STATUS
 //! ```
 //!
@@ -43,6 +45,10 @@ fn lay(text: &str, root: &Path) -> Vec<String> {
             match text {
                 "<EMPTY>" => fs::write(path, "").unwrap(),
                 "<FOLDER>" => fs::create_dir(path).unwrap(),
+                _ if text.starts_with("<TEXTS ") => {
+                    let texts = text.trim_start_matches("<TEXTS ").trim_end_matches('>');
+                    fs::write(path, texts.replace(' ', "\0") + "\0").unwrap();
+                }
                 _ => match text.strip_prefix("<CELL ").and_then(|c| c.strip_suffix('>')) {
                     Some(cell) => {
                         fs::write(path, cell.parse::<u32>().unwrap().to_be_bytes()).unwrap();
@@ -80,6 +86,8 @@ fn listed(root: &Path) -> Vec<String> {
             fields.map(field).join(" | ")
         })
         .collect();
+    let said = String::from_utf8(output.stderr).unwrap();
+    lines.extend(said.lines().filter(|line| line.starts_with("warning: ")).map(str::to_owned));
     lines.push(format!("exit {}", output.status.code().unwrap()));
     lines
 }

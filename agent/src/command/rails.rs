@@ -37,7 +37,7 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
             }
         }
     }
-    for mismatch in &found.mismatches {
+    for mismatch in &found.expectation.mismatches {
         note(&format!("warning: {mismatch}"));
     }
     if !args.json && !found.rails.is_empty() {

@@ -177,7 +177,7 @@ fn open_tee(path: &Path) -> Result<File, Failure> {
 fn source(args: &ServeArgs, configuration: &Configuration) -> Result<PowerSource, Failure> {
     let Some(chip) = args.simulated else {
         let found = found(args.sysfs_root.as_deref(), configuration);
-        for mismatch in &found.mismatches {
+        for mismatch in &found.expectation.mismatches {
             tracing::warn!(%mismatch, "The board is not as expected.");
         }
         return Ok(PowerSource::Real(match &args.sysfs_root {

@@ -10,6 +10,7 @@
 //! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
 
 mod driven;
+mod expected;
 mod given;
 mod gpu;
 mod hwmon;
@@ -24,7 +25,9 @@ mod tree;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use wattline_protocol::record::{Mismatch, RailDescription, RailRole, RailSource, SkipReason};
+use wattline_protocol::record::{
+    BoardExpectation, RailDescription, RailRole, RailSource, SkipReason,
+};
 use wattline_protocol::units::Nanos;
 
 use super::bus::sim::SimBoard;
@@ -129,8 +132,8 @@ pub struct Found {
     pub meters: Vec<Meter>,
     /// Where was looked, whether or not something was there.
     pub looked_for: Vec<LookedFor>,
-    /// Where the user's rails and the running system differ.
-    pub mismatches: Vec<Mismatch>,
+    /// What the board's profile and the user expect, and what does not hold.
+    pub expectation: BoardExpectation,
 }
 
 impl Found {

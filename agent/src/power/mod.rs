@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod meter;
 pub mod pace;
 pub mod pmic;
+pub mod profile;
 pub mod ring;
 pub mod sampler;
 pub mod settings;

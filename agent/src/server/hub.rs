@@ -493,6 +493,7 @@ impl Hub {
         };
         let at = SystemClock.now();
         let mut records = vec![Record::from(start), Record::from(plan.clone())];
+        records.extend(self.source.expectation().map(Record::from));
         if let Some(errno) = sampling.refused_errno {
             records.push(Notice { at, what: NoticeKind::NotRealTime { errno } }.into());
         }

@@ -225,8 +225,11 @@ impl Hwmon {
     fn draft(&self, chip: &str, channel: u8, label: Option<String>) -> Draft {
         let place = self.place.clone();
         let at = place.as_ref().map_or_else(|| name_of(&self.folder).to_owned(), Place::name);
+        let is_labelled = label.is_some();
         let name = label.unwrap_or_else(|| format!("{chip} {at} channel {channel}"));
-        Draft::new(RailSource::Hwmon, chip, channel, name, place)
+        let mut draft = Draft::new(RailSource::Hwmon, chip, channel, name, place);
+        draft.is_labelled = is_labelled;
+        draft
     }
 
     /// What the driver's interval allows, and the bus for `registers` a sweep.

@@ -113,6 +113,9 @@ fn draft(
     label: Option<String>,
 ) -> Draft {
     let at = place.map_or_else(|| name_of(folder).to_owned(), Place::name);
+    let is_labelled = label.is_some();
     let name = label.unwrap_or_else(|| format!("{chip} {at} channel {channel}"));
-    Draft::new(RailSource::Iio, chip, channel, name, place.cloned())
+    let mut draft = Draft::new(RailSource::Iio, chip, channel, name, place.cloned());
+    draft.is_labelled = is_labelled;
+    draft
 }

@@ -13,6 +13,7 @@ use super::hwmon::{readable, role_of, says_not_connected};
 use super::place::Place;
 use super::{ChannelRail, ChipRails, DetectedRail, Found, SHUNT_TOLERANCE_ASSUMED};
 use crate::clock::{Clock, SystemClock};
+use crate::power::bus::Address7;
 use crate::power::chip::{Chip, ChipSetup, Ownership, Profile, REGISTER_BITS, bits_ns, limits_of};
 use crate::power::meter::{Files, Meter, MeterRail};
 
@@ -46,6 +47,10 @@ pub(super) struct Draft {
     pub(super) chip: String,
     pub(super) channel: u8,
     pub(super) name: String,
+    /// The name before the user gave another.
+    pub(super) label: String,
+    /// Whether the system tells it, and it is not made of the place.
+    pub(super) is_labelled: bool,
     pub(super) role: RailRole,
     pub(super) place: Option<Place>,
     files: Option<Files>,
@@ -81,6 +86,8 @@ impl Draft {
             chip: chip.to_owned(),
             channel,
             role: role_of(&name),
+            label: name.clone(),
+            is_labelled: true,
             name,
             place,
             files: None,
@@ -92,6 +99,18 @@ impl Draft {
             rate: Rate::OfReading,
             skipped: None,
         }
+    }
+
+    /// The chip's address, where it is on I²C.
+    pub(super) fn address(&self) -> Option<Address7> {
+        self.place.as_ref().map(|place| place.address)
+    }
+
+    /// Whether its chip is on the bus of the controller of that name.
+    pub(super) fn is_below(&self, controller: &str) -> bool {
+        let Some(place) = &self.place else { return false };
+        let real = place.path.canonicalize().unwrap_or_else(|_| place.path.clone());
+        real.components().any(|part| part.as_os_str() == controller)
     }
 
     pub(super) fn is_not_connected(&self) -> bool {
@@ -196,15 +215,14 @@ impl Search<'_> {
     }
 
     /// Rails, chips and meters of all drafts.
-    pub(super) fn finish(mut self) -> Found {
-        self.name_each_once();
+    pub(super) fn finish(self) -> Found {
         let rails = self.drafts.iter().map(Draft::detected).collect();
         Found { rails, chips: self.chips(), meters: self.meters(), ..Found::default() }
     }
 
     /// Two rails that can be sampled never share a name: the later one gets
     /// its place behind it.
-    fn name_each_once(&mut self) {
+    pub(super) fn name_each_once(&mut self) {
         for index in 0..self.drafts.len() {
             let (before, rest) = self.drafts.split_at_mut(index);
             let Some(draft) = rest.first_mut().filter(|draft| draft.skipped.is_none()) else {

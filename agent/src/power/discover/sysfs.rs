@@ -7,8 +7,9 @@
 
 use std::path::Path;
 
-use wattline_protocol::record::{ChipKind, RailSource, SkipReason};
+use wattline_protocol::record::{BoardExpectation, ChipKind, RailSource, SkipReason};
 
+use super::expected::{self, Matched};
 use super::given::{self, GivenRail};
 use super::hwmon::{self, ChannelNode};
 use super::place::{Place, below, clients};
@@ -59,12 +60,21 @@ fn find_among(
     look("an INA monitor on I²C", "bus/i2c/devices", remaining_clients(&mut search));
     look("RAPL counters of the processor", "class/powercap", powercap::find(&mut search));
     looked_for.extend(others(&mut search));
-    let mismatches = given::apply(&mut search, rails);
+    let profile = expected::profile_of(root);
+    let matched = profile.as_ref().map(|profile| Matched::of(profile, &search.drafts));
+    if let Some(matched) = &matched {
+        matched.assign_roles(&mut search.drafts);
+    }
+    let overridden = given::apply(&mut search, rails);
     if !rails.is_empty() {
         let what = "rails of the configuration";
         looked_for.push(LookedFor { what, path: "agent.toml".into(), found: rails.len() });
     }
-    Found { looked_for, mismatches, ..search.finish() }
+    search.name_each_once();
+    let mut expectation = matched
+        .map_or_else(BoardExpectation::default, |matched| matched.expectation(&search.drafts));
+    expectation.mismatches.extend(overridden);
+    Found { looked_for, expectation, ..search.finish() }
 }
 
 /// Chips that neither tree shows: without a driver they are ours to drive,
@@ -87,6 +97,7 @@ fn remaining_clients(search: &mut Search<'_>) -> usize {
             let name = node.label.clone().unwrap_or_else(unnamed);
             let source = if place.driver.is_some() { RailSource::Hwmon } else { RailSource::I2c };
             let mut draft = Draft::new(source, kind.name(), channel, name, Some(place.clone()));
+            draft.is_labelled = node.label.is_some();
             draft.shunt_ohm = node.shunt_ohm.or_else(|| hwmon::shunt_in_node(&place, kind));
             let registers = if kind == ChipKind::Ina3221 { 7 } else { 3 };
             draft.limit_hz = place.limit_hz(search.root, registers);

@@ -25,6 +25,13 @@ pub(super) fn text(path: &Path) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// The texts of a device-tree property, each ended by a NUL; none where it is
+/// absent or cannot be read.
+pub(super) fn texts(path: &Path) -> Vec<String> {
+    let bytes = bytes(path).unwrap_or_default();
+    bytes.split(|&byte| byte == 0).map(trimmed).filter(|text| !text.is_empty()).collect()
+}
+
 /// A number that must be there.
 ///
 /// # Errors

@@ -9,6 +9,9 @@
 #[path = "../../../../agent/src/clock.rs"]
 pub mod clock;
 #[cfg(not(test))]
+#[path = "../../../../agent/src/keyed.rs"]
+pub mod keyed;
+#[cfg(not(test))]
 #[path = "../../../../agent/src/power/mod.rs"]
 pub mod power;
 #[cfg(not(test))]

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::Arc;
 
-use wattline_protocol::record::{Mismatch, RailRole};
+use wattline_protocol::record::{Mismatch, RailInside, RailRole};
 use wattline_protocol::units::BoardTime;
 
 use super::*;
@@ -190,7 +190,7 @@ fn a_given_rail_of_a_drivers_chip_takes_the_users_words_and_says_so() {
     let found = find_with(tree.root(), &[given(ChipKind::Ina3221, 0x40, 1, "MODULE")]);
     assert_eq!(found.rails.len(), 4);
     let told = Mismatch::Overridden { rail: "MODULE".into(), told_ohm: 0.005, given_ohm: 0.1 };
-    assert_eq!(found.mismatches, [told]);
+    assert_eq!(found.expectation.mismatches, [told]);
     assert_eq!(found.chips[0].chip.ownership(), Ownership::KernelDriver);
     assert_eq!(found.chips[0].rails[0].shunt_ohm.to_bits(), 0.1_f64.to_bits());
     // The driver's amperes were made with its own shunt: 20 times too many.
@@ -325,4 +325,58 @@ fn a_firmware_that_may_not_or_cannot_be_asked_gives_no_rail() {
         assert!(found.rails.is_empty() && last.found == 0);
         assert_eq!(last.what.contains("join the group video"), cure, "{last:?}");
     }
+}
+
+#[test]
+fn a_profile_says_what_lies_inside_what_and_which_is_the_total() {
+    let tree = Tree::new();
+    tree.file("firmware/devicetree/base/compatible", "nvidia,p3701-0000\0nvidia,tegra234\0");
+    for (place, channels) in [
+        ("1-0040", &[(1, "VDD_GPU_SOC"), (2, "VDD_CPU_CV"), (3, "VIN_SYS_5V0")][..]),
+        ("1-0041", &[(2, "VDDQ_VDD2_1V8AO")]),
+    ] {
+        let chip = tree.bound("ina3221", place);
+        for (channel, label) in channels {
+            let hwmon = format!("{chip}/hwmon/hwmon3");
+            tree.file(&format!("{hwmon}/in{channel}_label"), label);
+            tree.file(&format!("{hwmon}/in{channel}_input"), "5008\n");
+            tree.file(&format!("{hwmon}/curr{channel}_input"), "816\n");
+            tree.file(&format!("{hwmon}/shunt{channel}_resistor"), "2000\n");
+        }
+    }
+    let expectation = find(tree.root()).expectation;
+    assert_eq!(expectation.profile.as_deref(), Some("jetson-agx-orin"));
+    assert_eq!(expectation.mismatches, []);
+    let inner = RailInside { rail: "VDDQ_VDD2_1V8AO".into(), within: "VIN_SYS_5V0".into() };
+    assert_eq!(expectation.inside, [inner]);
+    // A total of the user's makes it a difference, and nothing is added up.
+    let total = GivenRail {
+        role: RailRole::Total,
+        shunt_ohm: 0.002,
+        ..given(ChipKind::Ina3221, 0x40, 3, "VIN_SYS_5V0")
+    };
+    let expectation = find_with(tree.root(), &[total]).expectation;
+    assert_eq!(expectation.inside, []);
+    let (expected, used) = (RailRole::Part, RailRole::Total);
+    let role = Mismatch::OtherRole { rail: "VIN_SYS_5V0".into(), expected, used };
+    assert_eq!(expectation.mismatches, [role]);
+}
+
+#[test]
+fn a_rail_without_a_label_has_the_role_that_the_profile_gives_its_place() {
+    let tree = Tree::new();
+    orin(&tree);
+    let chip = "devices/platform/c240000.i2c/i2c-1/1-0040/hwmon/hwmon3";
+    fs::remove_file(tree.root().join(chip).join("in1_label")).unwrap();
+    assert_eq!(find(tree.root()).rails[0].role, RailRole::Part);
+    // Beside the tree, as in a copy of a whole board.
+    let root = tree.root().join("sys");
+    fs::create_dir(&root).unwrap();
+    for folder in ["devices", "bus", "class"] {
+        fs::rename(tree.root().join(folder), root.join(folder)).unwrap();
+    }
+    tree.file("proc/device-tree/model", "NVIDIA Jetson Orin NX 16GB\0");
+    let found = find(&root);
+    assert_eq!(found.rails[0].role, RailRole::Total);
+    assert_eq!(found.expectation.profile.as_deref(), Some("jetson-orin-nx"));
 }
