@@ -46,7 +46,7 @@ pub enum AgentCommand {
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// Use a simulated board instead of this one's rails
-    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "ina3221")]
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "ina3221", conflicts_with = "exclusive")]
     pub simulated: Option<SimulatedChip>,
     /// Draw the simulated chip's errors and noise from this seed
     #[arg(long, value_name = "SEED", requires = "simulated")]
@@ -61,8 +61,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "FILE")]
     pub tee: Option<PathBuf>,
     /// Folder that stands for /sys: no I²C bus is opened, and its files are set as drivers' are
-    #[arg(long, value_name = "DIR", conflicts_with = "simulated", hide = true)]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["simulated", "exclusive"], hide = true)]
     pub sysfs_root: Option<PathBuf>,
+    /// How chips are sampled
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
     /// Have each trial's runner from the service at this socket instead of starting it
     #[arg(long, value_name = "PATH", env = "WATTLINE_RUNNER_SOCKET")]
     pub runner_socket: Option<PathBuf>,
@@ -84,6 +87,40 @@ pub struct ConfigArgs {
     /// Print the configuration that holds, with every key, and do nothing else
     #[arg(long)]
     pub print_config: bool,
+}
+
+/// Flags of how chips are sampled.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SamplingArgs {
+    /// Take INA monitors from their kernel drivers for each run, and give them back as they were
+    #[arg(long)]
+    pub exclusive: bool,
+    /// How a chip divides its time; `cover` and `total` where no kernel driver holds it
+    #[arg(long, value_enum, default_value_t = ProfileName::Fast)]
+    pub profile: ProfileName,
+    /// How much of each I²C bus to use [default: half where other drivers are bound, else whole]
+    #[arg(long, value_enum, value_name = "PART")]
+    pub bus_share: Option<BusPart>,
+}
+
+/// Profiles of a chip.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileName {
+    /// The shortest conversions: the most sweeps
+    Fast,
+    /// Longer conversions of the shunt: the load is watched for more of the time
+    Cover,
+    /// The total rail alone
+    Total,
+}
+
+/// Parts of a bus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum BusPart {
+    /// Back to back, where the bus is slower than the chip
+    Whole,
+    /// Half of the time at most
+    Half,
 }
 
 /// Flags of `runner`.
@@ -120,6 +157,12 @@ pub struct RailsArgs {
     /// Folder that stands for /sys
     #[arg(long, value_name = "DIR")]
     pub sysfs_root: Option<PathBuf>,
+    /// How chips are sampled
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    /// Folder of the spool, where exclusive mode keeps what it found [default: as `serve`]
+    #[arg(long, value_name = "DIR", env = "WATTLINE_SPOOL")]
+    pub spool: Option<PathBuf>,
     /// Which configuration holds
     #[command(flatten)]
     pub config: ConfigArgs,

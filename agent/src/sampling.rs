@@ -22,6 +22,7 @@ use crate::power::discover::{self, ChipRails, Found};
 use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, ring};
 use crate::power::sampler::{Sampler, SamplerHandle, Stepped};
+use crate::power::settings::exclusive::TakeError;
 use crate::power::settings::{Desk, Held};
 use crate::recorder::{LANE_CHIPS, LaneInput};
 
@@ -36,6 +37,8 @@ pub enum PowerSource {
     Simulated {
         /// The board.
         board: SimBoard,
+        /// How its chip divides its time.
+        profile: Profile,
         /// The thread that lets the load follow the runner.
         _meter: LoadMeter,
     },
@@ -52,6 +55,9 @@ pub enum SamplingError {
         /// What was looked for.
         looked_for: Vec<String>,
     },
+    /// A chip cannot be taken from its driver.
+    #[error(transparent)]
+    Take(#[from] TakeError),
     /// A chip does not do as it should.
     #[error(transparent)]
     Chip(#[from] ChipError),
@@ -64,7 +70,7 @@ impl SamplingError {
     /// Why the rails of a chip that failed so are skipped.
     fn reason(&self) -> SkipReason {
         match self {
-            Self::NoRail { .. } => SkipReason::Unreadable,
+            Self::NoRail { .. } | Self::Take(_) => SkipReason::Unreadable,
             Self::Chip(error) => discover::why_unusable(error),
             Self::Start(error) => discover::why_closed(error),
         }
@@ -79,7 +85,16 @@ impl PowerSource {
     pub fn simulated(kind: ChipKind, seed: u64) -> std::io::Result<Self> {
         let board = SimBoard::new(kind, seed, Arc::new(SystemClock));
         let meter = board.start_load_meter()?;
-        Ok(Self::Simulated { board, _meter: meter })
+        Ok(Self::Simulated { board, profile: Profile::Fast, _meter: meter })
+    }
+
+    /// The same with chips that divide their time so, as far as they are ours.
+    #[must_use]
+    pub fn with_profile(self, profile: Profile) -> Self {
+        match self {
+            Self::Simulated { board, _meter, .. } => Self::Simulated { board, profile, _meter },
+            Self::Real(found) => Self::Real(found.with_ours(&[], profile)),
+        }
     }
 
     /// The model behind the rails; `None` on a real board.
@@ -186,15 +201,22 @@ impl Sampling {
     pub fn start_held(source: &PowerSource, desk: &Desk) -> Result<Self, SamplingError> {
         match source {
             PowerSource::Simulated { .. } => Self::start(source),
-            PowerSource::Real(found) => Self::start_with(source, Some(desk.hold(&found.places()))),
+            PowerSource::Real(found) => match desk.exclusive() {
+                None => Self::start_with(source, Some(desk.hold(&found.places()))),
+                Some(profile) => {
+                    let held = desk.take(&found.held())?;
+                    let ours = found.with_ours(&held.taken(), profile);
+                    Self::start_with(&PowerSource::Real(ours), Some(held))
+                }
+            },
         }
     }
 
     fn start_with(source: &PowerSource, held: Option<Held>) -> Result<Self, SamplingError> {
         let mut made = Made::default();
         match source {
-            PowerSource::Simulated { board, .. } => {
-                made.chip(&ChipRails::simulated(board, Profile::Fast), Box::new(board.bus()))?;
+            PowerSource::Simulated { board, profile, .. } => {
+                made.chip(&ChipRails::simulated(board, *profile), Box::new(board.bus()))?;
             }
             PowerSource::Real(found) => made.all_of(found, held.as_ref())?,
         }

@@ -18,6 +18,8 @@ use crate::wait::until;
 pub struct AgentFlags {
     /// `--simulated…`, or `--sysfs-root=DIR`.
     pub board: String,
+    /// Further flags.
+    pub more: Vec<String>,
     /// Where it serves.
     pub socket: PathBuf,
     /// Where it spools.
@@ -32,6 +34,7 @@ impl AgentFlags {
     pub fn named(sandbox: &Sandbox, name: &str) -> Self {
         Self {
             board: "--simulated".into(),
+            more: Vec::new(),
             socket: sandbox.path(&format!("{name}.sock")),
             spool: sandbox.path(&format!("{name}-spool")),
             tee: sandbox.path(&format!("{name}.tee")),
@@ -40,7 +43,7 @@ impl AgentFlags {
 
     /// Adds them to a command.
     pub fn add_to(&self, command: &mut Command) {
-        command.arg(&self.board);
+        command.arg(&self.board).args(&self.more);
         command.arg("--socket").arg(&self.socket).arg("--spool").arg(&self.spool);
         command.arg("--tee").arg(&self.tee);
     }

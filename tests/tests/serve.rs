@@ -100,6 +100,7 @@ fn a_folder_that_is_not_permitted_is_told_from_a_wrong_one() {
     let own = open("own");
     let flags = AgentFlags {
         board: "--simulated".into(),
+        more: Vec::new(),
         socket: own.join("a.sock"),
         spool: spool.clone(),
         tee: own.join("tee"),

@@ -175,10 +175,83 @@ fn what_cannot_be_restored_is_named_and_stays_in_the_journal() {
 }
 
 #[test]
+fn a_file_that_is_roots_leaves_the_driver_as_it_is_and_the_run_says_so() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    // A number that the kernel lets nobody write, root included.
+    fs::remove_file(tree.path("update_interval")).unwrap();
+    let closed = "/proc/sys/kernel/ngroups_max";
+    std::os::unix::fs::symlink(closed, tree.path("update_interval")).unwrap();
+    let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
+    let more = ["--batch", "1", "--windows", "1", "--out", "run"];
+    let on = ["run", "--on", &agent.address()];
+    let run = sandbox.wattline(&[&on[..], &SMALL[..], &more[..]].concat());
+    assert!(matches!(run.code, Some(0 | 4)), "{run:#?}");
+    let said: Vec<_> = of_settings(&agent).iter().map(|one| (one.0, one.1)).collect();
+    let (samples, interval) = (DriverAttribute::Samples, DriverAttribute::UpdateInterval);
+    let expected = [
+        (interval, SettingOutcome::NotPermitted),
+        (samples, SettingOutcome::Set),
+        (samples, SettingOutcome::Restored),
+    ];
+    assert_eq!(said, expected);
+    assert_eq!(tree.settings()[1], "4");
+}
+
+#[test]
 fn restore_makes_no_spool_where_none_is() {
     let sandbox = Sandbox::new();
     let spool = sandbox.path("no-spool");
     let said = sandbox.agent(&["restore", "--spool", spool.to_str().unwrap()]).ends_with(0);
     assert_eq!(said.stdout, "nothing to restore\n");
     assert!(!spool.exists());
+}
+
+#[test]
+fn what_a_driver_holds_is_configured_by_nobody_else_unless_it_is_taken() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    let root = tree.root.to_str().unwrap();
+    for profile in ["cover", "total"] {
+        let asked = ["rails", "--sysfs-root", root, "--profile", profile];
+        let named = format!("profile {profile} cannot be had");
+        let words = [named.as_str(), "1-0040 is held by its kernel driver", "--exclusive"];
+        sandbox.agent(&asked).fails_with(3, &words);
+        let board = format!("--sysfs-root={root}");
+        let asked = ["serve", &board, "--profile", profile, "--spool", "spool", "--socket", "s"];
+        sandbox.agent(&asked).fails_with(78, &words);
+    }
+    // Without a file to unbind by there is nothing to take it with.
+    let exclusive = ["rails", "--sysfs-root", root, "--exclusive"];
+    let words = ["driver ina3221 does not let go of 1-0040"];
+    sandbox.agent(&exclusive).fails_with(3, &words);
+    fs::write(tree.root.join("bus/i2c/drivers/ina3221/unbind"), "").unwrap();
+    sandbox.agent(&exclusive).ends_with(0);
+    // Nothing was written there: the tree is another board's.
+    assert_eq!(fs::read(tree.root.join("bus/i2c/drivers/ina3221/unbind")).unwrap(), b"");
+    assert_eq!(tree.settings(), ["28", "4"]);
+}
+
+#[test]
+fn a_simulated_chip_divides_its_time_as_asked() {
+    let sandbox = Sandbox::new();
+    let mut flags = AgentFlags::named(&sandbox, "board");
+    flags.more = vec!["--profile".into(), "total".into()];
+    let agent = Agent::start_with(&sandbox, flags);
+    let more = ["--batch", "1", "--windows", "1", "--out", "run"];
+    let on = ["run", "--on", &agent.address()];
+    let run = sandbox.wattline(&[&on[..], &SMALL[..], &more[..]].concat());
+    assert!(matches!(run.code, Some(0 | 4)), "{run:#?}");
+    let rails: Vec<String> = agent
+        .recorded()
+        .records()
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::RunStart(start) => Some(start.rails),
+            _ => None,
+        })
+        .flatten()
+        .map(|rail| rail.name)
+        .collect();
+    assert_eq!(rails, ["VDD_IN"]);
 }

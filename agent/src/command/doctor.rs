@@ -1,11 +1,13 @@
 //! `doctor`: what the agent needs on this board, checked without a run.
 
+use std::path::Path;
+
 use serde_json::json;
 
-use super::{Failure, line};
+use super::{Failure, drivers, line};
 use crate::args::DoctorArgs;
 use crate::board;
-use crate::power::discover;
+use crate::power::discover::{self, SYSTEM_ROOT};
 use crate::realtime;
 use crate::sampling::looked_for;
 
@@ -17,7 +19,7 @@ struct Check {
 }
 
 pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
-    let checks = [rails(), scheduling(), cores(), spool()];
+    let checks = [rails(), driver(), scheduling(), cores(), spool()];
     for check in &checks {
         line(&check.text(args.json))?;
     }
@@ -59,6 +61,11 @@ fn rails() -> Check {
         found: text,
         cure: "load the board's INA driver (modprobe ina3221), and join the group i2c",
     }
+}
+
+fn driver() -> Check {
+    let (good, found) = drivers::drivers(Path::new(SYSTEM_ROOT));
+    Check { name: "driver", good, found, cure: drivers::CURE }
 }
 
 fn scheduling() -> Check {

@@ -6,12 +6,14 @@
 mod accuracy;
 mod configured;
 mod doctor;
+mod drivers;
 mod hand_over;
 mod hello;
 mod infer;
 mod networks;
 mod rails;
 mod restore;
+mod sampled;
 mod serve;
 mod stdio;
 

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
-use wattline_protocol::record::{RailSource, SkipReason};
+use wattline_protocol::record::{DriverSetting, RailSource, SettingOutcome, SkipReason};
 
 use super::configured::{Configured, configured, found};
+use super::sampled::{self, Statuses};
+use super::serve::{make_folder, root_failure, spool_folder};
 use super::{Failure, line, note};
 use crate::args::RailsArgs;
 use crate::clock::SystemClock;
@@ -14,7 +16,12 @@ use crate::power::bus::linux::LinuxBus;
 use crate::power::discover::{self, ChipRails, DetectedRail, Found, SYSTEM_ROOT};
 use crate::power::ring::ring;
 use crate::power::sampler::SamplerCore;
-use crate::sampling::looked_for;
+use crate::power::settings::{Desk, Held};
+use crate::sampling::{PowerSource, looked_for};
+use crate::spool::DiskStorage;
+
+/// A board that cannot be measured so.
+const STATUSES: Statuses = Statuses { wrong: 3, not_permitted: 3 };
 
 /// Sweeps that the ring of a rate measurement holds; nobody reads them.
 const RING_SWEEPS: usize = 1024;
@@ -26,15 +33,13 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
         Configured::Read(configuration) => configuration,
         Configured::Printed => return Ok(()),
     };
-    let mut found = found(root, &configuration);
-    if root.is_none() {
-        for chip in found.chips.clone() {
-            match measured(&chip) {
-                Ok((core, rate_hz)) => found.sampled_by_registers(&core, rate_hz),
-                // A run reads its driver instead.
-                Err(_) if chip.has_driver() => {}
-                Err(reason) => found.give_up(&chip, reason),
-            }
+    let mut found = sampled::shared(found(root, &configuration), args.sampling);
+    match root {
+        None => measure(&mut found, args)?,
+        // Nothing of another board's tree is measured; what is refused there is told.
+        Some(root) => {
+            let source = PowerSource::Real(found.clone());
+            let _ = sampled::exclusive(&source, args.sampling, root, STATUSES)?;
         }
     }
     for mismatch in &found.expectation.mismatches {
@@ -57,6 +62,45 @@ pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
         because: looked_for(&found),
         mend: mend(&found),
     })
+}
+
+/// Measures the rate of every chip as a run would sample it.
+fn measure(found: &mut Found, args: &RailsArgs) -> Result<(), Failure> {
+    let (root, profile) = (Path::new(SYSTEM_ROOT), sampled::profile(args.sampling));
+    let source = PowerSource::Real(found.clone());
+    let held = match sampled::exclusive(&source, args.sampling, root, STATUSES)? {
+        None => None,
+        Some(_) => {
+            let folder = spool_folder(args.spool.as_deref())?;
+            make_folder(&folder)?;
+            let storage = DiskStorage::open(&folder)
+                .map_err(|error| Failure { status: 3, ..root_failure(&folder, &error) })?;
+            let taken = Desk::new(Arc::new(storage), root).take(&found.held());
+            Some(taken.map_err(|error| {
+                Failure::of(3, "exclusive mode cannot be had", &error, "leave --exclusive out")
+            })?)
+        }
+    };
+    let taken = held.as_ref().map(Held::taken).unwrap_or_default();
+    for chip in found.with_ours(&taken, profile).chips {
+        match measured(&chip) {
+            Ok((core, rate_hz)) => found.sampled_by_registers(&core, rate_hz),
+            // A run reads its driver instead.
+            Err(_) if chip.has_driver() => {}
+            Err(reason) => found.give_up(&chip, reason),
+        }
+    }
+    let is_left =
+        |setting: &DriverSetting| matches!(setting.outcome, SettingOutcome::NotRestored { .. });
+    if held.map(Held::restore).unwrap_or_default().iter().any(is_left) {
+        return Err(Failure {
+            status: 1,
+            what: "a chip is not given back to its driver".into(),
+            because: vec!["the log above says why; the journal keeps what was found".into()],
+            mend: "sudo wattline-agent restore",
+        });
+    }
+    Ok(())
 }
 
 fn mend(found: &Found) -> &'static str {

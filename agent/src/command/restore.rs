@@ -53,6 +53,12 @@ fn say(one: &WorkedOff) -> Result<String, &RestoreError> {
     let values: Vec<String> =
         entry.attributes.iter().map(|kept| format!("{} {}", kept.name, kept.found)).collect();
     let (place, values) = (entry.place(), values.join(", "));
+    if entry.registers.is_some() && ending != Ending::BeganAnew {
+        return Ok(format!(
+            "gave {place} back to {}, with its registers and {values}",
+            entry.driver
+        ));
+    }
     Ok(match ending {
         Ending::Restored => format!("restored {place}: {values}"),
         Ending::Stood => format!("kept {place}: {values} stood already"),

@@ -12,6 +12,7 @@ use wattline_protocol::record::ChipKind;
 use wattline_protocol::units::Nanos;
 
 use super::configured::{Configured, configured_to_serve, found};
+use super::sampled::{self, Statuses};
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
 use crate::args::{ServeArgs, SimulatedChip};
 use crate::config::Configuration;
@@ -23,6 +24,8 @@ use crate::server::hub::{Hub, HubStart};
 use crate::server::{self, ServeError};
 use crate::spool::{DiskStorage, RootError, Spool, Storage, random_id};
 
+const STATUSES: Statuses = Statuses { wrong: EX_CONFIG, not_permitted: EX_NOPERM };
+
 pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let configuration = match configured_to_serve(&args.config, args.sysfs_root.as_deref())? {
         Configured::Read(configuration) => configuration,
@@ -33,7 +36,19 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
     // Before the search: rates are those of drivers as they were found.
     restore_left(&desk);
+    let root = args.sysfs_root.as_deref().unwrap_or_else(|| Path::new(SYSTEM_ROOT));
     let source = source(args, &configuration)?;
+    let desk = match sampled::exclusive(&source, args.sampling, root, STATUSES)? {
+        Some(profile) => desk.in_exclusive_mode(profile),
+        None => desk,
+    };
+    let source = match (source, &args.sysfs_root) {
+        // Bus numbers of another tree are not this machine's.
+        (PowerSource::Real(found), Some(_)) => {
+            PowerSource::Real(Found { chips: Vec::new(), ..found })
+        }
+        (source, _) => source.with_profile(sampled::profile(args.sampling)),
+    };
     let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
@@ -180,11 +195,7 @@ fn source(args: &ServeArgs, configuration: &Configuration) -> Result<PowerSource
         for mismatch in &found.expectation.mismatches {
             tracing::warn!(%mismatch, "The board is not as expected.");
         }
-        return Ok(PowerSource::Real(match &args.sysfs_root {
-            None => found,
-            // Bus numbers of another tree are not this machine's.
-            Some(_) => Found { chips: Vec::new(), ..found },
-        }));
+        return Ok(PowerSource::Real(sampled::shared(found, args.sampling)));
     };
     let kind = match chip {
         SimulatedChip::Ina3221 => ChipKind::Ina3221,

@@ -61,6 +61,12 @@ async fn bridge(stream: UnixStream) {
     }
 }
 
+/// A value as it is typed.
+fn value_name(value: impl clap::ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
 async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
     let failed = |error: &std::io::Error| {
         Failure::of(EX_SOFTWARE, "an agent cannot be started", error, "start it by hand: serve")
@@ -81,7 +87,16 @@ async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
     if let Some(seed) = args.simulated_seed {
         command.args(["--simulated-seed", &seed.to_string()]);
     }
-    for (flag, value) in [("--spool", &args.spool), ("--tee", &args.tee)] {
+    if args.sampling.exclusive {
+        command.arg("--exclusive");
+    }
+    command.arg("--profile").arg(value_name(args.sampling.profile));
+    if let Some(part) = args.sampling.bus_share {
+        command.arg("--bus-share").arg(value_name(part));
+    }
+    let files =
+        [("--spool", &args.spool), ("--tee", &args.tee), ("--sysfs-root", &args.sysfs_root)];
+    for (flag, value) in files {
         if let Some(value) = value {
             command.arg(flag).arg(value);
         }

@@ -15,6 +15,7 @@ mod given;
 mod gpu;
 mod hwmon;
 mod iio;
+mod ours;
 mod place;
 mod pmic;
 mod powercap;
@@ -128,6 +129,9 @@ pub struct Found {
     pub rails: Vec<DetectedRail>,
     /// Chips that can be sampled by their registers.
     pub chips: Vec<ChipRails>,
+    /// Chips whose registers can be read only once their driver lets go of
+    /// them: it writes the configuration behind a reader.
+    pub closed_chips: Vec<ChipRails>,
     /// Rails that the kernel reads for us, those of `chips` among them.
     pub meters: Vec<Meter>,
     /// Where was looked, whether or not something was there.

@@ -525,6 +525,10 @@ pub(super) fn no_sampling(error: &SamplingError) -> Refusal {
     warn!(error = error as &dyn std::error::Error, "Nothing can be sampled.");
     let looked_for = match error {
         SamplingError::NoRail { looked_for } => looked_for.clone(),
+        SamplingError::Take(take) => {
+            let source = std::error::Error::source(take).map(ToString::to_string);
+            core::iter::once(take.to_string()).chain(source).collect()
+        }
         SamplingError::Chip(chip) => vec![chip.to_string()],
         SamplingError::Start(start) => vec![start.to_string()],
     };

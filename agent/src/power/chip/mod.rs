@@ -494,7 +494,7 @@ pub fn bits_ns(bits: u32, clock_hz: u32) -> u32 {
     u32::try_from(ns).unwrap_or(u32::MAX)
 }
 
-fn write_register(
+pub(super) fn write_register(
     bus: &mut dyn I2cBus,
     address: Address7,
     register: u8,
@@ -506,7 +506,11 @@ fn write_register(
 }
 
 /// Reads one register of two bytes.
-fn read_one(bus: &mut dyn I2cBus, address: Address7, register: u8) -> Result<u16, ChipError> {
+pub(super) fn read_one(
+    bus: &mut dyn I2cBus,
+    address: Address7,
+    register: u8,
+) -> Result<u16, ChipError> {
     let mut value = [0; 1];
     read_registers(bus, address, &[register], &mut value)
         .map_err(|source| ChipError::Bus { register, source })?;

@@ -217,7 +217,8 @@ impl Search<'_> {
     /// Rails, chips and meters of all drafts.
     pub(super) fn finish(self) -> Found {
         let rails = self.drafts.iter().map(Draft::detected).collect();
-        Found { rails, chips: self.chips(), meters: self.meters(), ..Found::default() }
+        let (chips, closed_chips) = self.chips();
+        Found { rails, chips, closed_chips, meters: self.meters(), ..Found::default() }
     }
 
     /// Two rails that can be sampled never share a name: the later one gets
@@ -242,26 +243,29 @@ impl Search<'_> {
         }
     }
 
-    fn chips(&self) -> Vec<ChipRails> {
-        let of = |place: &Place| -> Option<ChipRails> {
+    /// Chips by their registers: those that can be read now, and those that can
+    /// be once their driver lets go of them.
+    fn chips(&self) -> (Vec<ChipRails>, Vec<ChipRails>) {
+        let of = |place: &Place| -> Option<(ChipRails, bool)> {
             let ours = self.drafts.iter().filter(|draft| draft.key() == Some(place.key()));
             let chip = ours.clone().find_map(|draft| ChipKind::chip_named(&draft.chip))?;
-            let rails: Vec<ChannelRail> = ours.filter_map(Draft::channel_rail).collect();
             // JetPack 4's driver writes the configuration behind a reader.
-            let iio = self
-                .drafts
-                .iter()
-                .any(|draft| draft.key() == Some(place.key()) && draft.source == RailSource::Iio);
+            let is_closed = ours.clone().any(|draft| draft.source == RailSource::Iio);
+            let rails: Vec<ChannelRail> = ours.filter_map(Draft::channel_rail).collect();
             let ownership = match place.driver {
                 Some(_) => Ownership::KernelDriver,
                 None => Ownership::Ours,
             };
-            (!rails.is_empty() && !iio)
-                .then(|| place.chip_rails(self.root, chip, ownership, rails))?
+            let chip = place.chip_rails(self.root, chip, ownership, rails)?;
+            (!chip.rails.is_empty()).then_some((chip, is_closed))
         };
         let mut seen = BTreeSet::new();
         let places = self.drafts.iter().filter_map(|draft| draft.place.as_ref());
-        places.filter(|place| seen.insert(place.key())).filter_map(of).collect()
+        let (mut open, mut closed) = (Vec::new(), Vec::new());
+        for (chip, is_closed) in places.filter(|place| seen.insert(place.key())).filter_map(of) {
+            if is_closed { &mut closed } else { &mut open }.push(chip);
+        }
+        (open, closed)
     }
 
     fn meters(&self) -> Vec<Meter> {

@@ -6,14 +6,17 @@
 //!
 //! By default no register of a chip that a driver holds is written: the
 //! driver's own attributes are. Each change is kept in the journal before it
-//! is made. An entry is worked off by whoever comes first: the end of the run's
+//! is made. In exclusive mode the chip is taken from its driver ([`exclusive`]),
+//! and the same journal keeps its registers. An entry is worked off by whoever comes first: the end of the run's
 //! sampling, `wattline-agent restore` (after the service's end, however it
 //! ended), or the agent's next start. After another boot the driver began
 //! anew: then only what still stands as it was set is restored.
 //! Source: Linux Documentation/hwmon/ina3221.rst; facts, power-hardware §0.
 
+pub mod exclusive;
 pub mod journal;
 mod restore;
+pub mod survey;
 pub mod sysfs;
 
 use std::io;
@@ -23,8 +26,10 @@ use std::sync::Arc;
 use tracing::{info, warn};
 use wattline_protocol::record::{DriverAttribute, DriverSetting, SettingOutcome};
 
+use self::exclusive::{Buses, LinuxBuses};
 use self::journal::{Entry, Journal, JournalError, Kept, KeptAttribute};
 use self::sysfs::{DriverFiles, SysfsFiles, WANTED};
+use super::chip::Profile;
 use super::discover::{DrivenChip, monitors};
 use crate::clock::{self, Clock, SystemClock};
 use crate::spool::Storage;
@@ -36,8 +41,10 @@ pub use restore::{Ending, RestoreError, WorkedOff};
 pub struct Desk {
     journal: Journal,
     files: Arc<dyn DriverFiles>,
+    buses: Arc<dyn Buses>,
     sysfs_root: PathBuf,
     boot: String,
+    exclusive: Option<Profile>,
 }
 
 impl Desk {
@@ -48,9 +55,24 @@ impl Desk {
         Self {
             journal: Journal::new(storage),
             files: Arc::new(SysfsFiles),
+            buses: Arc::new(LinuxBuses),
             sysfs_root: sysfs_root.to_owned(),
             boot: clock::boot_id(),
+            exclusive: None,
         }
+    }
+
+    /// The same, where chips are taken from their drivers for a run and driven
+    /// with `profile`.
+    #[must_use]
+    pub fn in_exclusive_mode(self, profile: Profile) -> Self {
+        Self { exclusive: Some(profile), ..self }
+    }
+
+    /// The profile of exclusive mode; `None` by default.
+    #[must_use]
+    pub const fn exclusive(&self) -> Option<Profile> {
+        self.exclusive
     }
 
     /// Sets the drivers of the chips at `places` (adapter and address) for a
@@ -58,7 +80,7 @@ impl Desk {
     /// stands, and the settings say so.
     #[must_use]
     pub fn hold(&self, places: &[(u8, u8)]) -> Held {
-        let mut held = Held { desk: self.clone(), kept: Vec::new(), settings: Vec::new() };
+        let mut held = Held::new(self);
         for chip in monitors(&self.sysfs_root) {
             if places.contains(&(chip.bus, chip.address)) {
                 held.set(&chip);
@@ -86,6 +108,19 @@ struct Change {
 }
 
 impl Held {
+    fn new(desk: &Desk) -> Self {
+        Self { desk: desk.clone(), kept: Vec::new(), settings: Vec::new() }
+    }
+
+    /// Adapter and address of the chips that were taken from their drivers.
+    #[must_use]
+    pub fn taken(&self) -> Vec<(u8, u8)> {
+        let taken = self.settings.iter().filter(|setting| {
+            setting.attribute == DriverAttribute::Binding && setting.outcome == SettingOutcome::Set
+        });
+        taken.map(|setting| (setting.bus, setting.address)).collect()
+    }
+
     /// What was found and what stands, for the run's records.
     #[must_use]
     pub fn settings(&self) -> &[DriverSetting] {

@@ -12,6 +12,8 @@ use tracing::{error, info};
 use super::journal::{Entry, FOLDER, JournalError, Kept, KeptAttribute};
 use super::sysfs::same;
 use super::{Desk, errno_of};
+use crate::power::bus::BusError;
+use crate::power::chip::ChipError;
 use crate::power::discover::monitor_at;
 
 /// How an entry came to its end.
@@ -41,7 +43,7 @@ pub enum RestoreError {
     File {
         /// The attribute's file.
         path: PathBuf,
-        /// `read` or `written`.
+        /// `read`, `written` or `opened`.
         did: &'static str,
         /// The kernel's word.
         source: io::Error,
@@ -56,6 +58,34 @@ pub enum RestoreError {
         /// The value that it shows.
         stands: String,
     },
+    /// Its driver does not take the chip again.
+    #[error("driver {driver} does not take {place} again")]
+    NotBound {
+        /// The chip.
+        place: String,
+        /// Its driver.
+        driver: String,
+    },
+    /// The chip does not answer.
+    #[error("{place} cannot be read or written")]
+    Chip {
+        /// The chip.
+        place: String,
+        /// Why.
+        source: ChipError,
+    },
+    /// A register does not hold what was written.
+    #[error("{place}, register {register:#04x}: holds {stands:#06x}, wrote {found:#06x}")]
+    Register {
+        /// The chip.
+        place: String,
+        /// Its pointer.
+        register: u8,
+        /// Its value before the run.
+        found: u16,
+        /// Its value now.
+        stands: u16,
+    },
     /// The journal itself cannot be read or changed.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -68,7 +98,15 @@ impl RestoreError {
         match self {
             Self::File { source, .. } => errno_of(source),
             Self::Journal(error) => super::errno_of_journal(error),
-            Self::NoChip { .. } | Self::NotTaken { .. } => 0,
+            Self::Chip { source: ChipError::Bus { source, .. }, .. } => match source {
+                BusError::Failed { errno, .. } => *errno,
+                _ => 0,
+            },
+            Self::NoChip { .. }
+            | Self::NotTaken { .. }
+            | Self::NotBound { .. }
+            | Self::Chip { .. }
+            | Self::Register { .. } => 0,
         }
     }
 
@@ -137,6 +175,9 @@ impl Desk {
     }
 
     fn write_back(&self, entry: &Entry) -> Result<Ending, RestoreError> {
+        if let Some(registers) = &entry.registers {
+            return self.give_back(entry, registers);
+        }
         let same_boot = entry.boot == self.boot;
         let root = &entry.sysfs_root;
         let Some(chip) = monitor_at(root, entry.bus, entry.address) else {
@@ -158,7 +199,7 @@ impl Desk {
         Ok(ending)
     }
 
-    fn attribute_back(
+    pub(super) fn attribute_back(
         &self,
         folder: &Path,
         attribute: &KeptAttribute,

@@ -13,14 +13,14 @@ const INA226: Driver =
 const PLACES: [(u8, u8); 2] = [(1, 0x40), (1, 0x44)];
 
 /// A board with an INA3221 and an INA226, each held by its driver.
-struct Board {
+pub(super) struct Board {
     tree: tempfile::TempDir,
-    drivers: ModelDrivers,
-    storage: ModelStorage,
+    pub(super) drivers: ModelDrivers,
+    pub(super) storage: ModelStorage,
 }
 
 impl Board {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let tree = tempfile::tempdir().unwrap();
         let board = Self { tree, drivers: ModelDrivers::default(), storage: ModelStorage::new() };
         for (place, name, driver) in [("1-0040", "ina3221", INA3221), ("1-0044", "ina226", INA226)]
@@ -34,20 +34,26 @@ impl Board {
         board
     }
 
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.tree.path().join(name)
+    }
+
     fn folder(&self, place: &str) -> PathBuf {
         self.tree.path().join("bus/i2c/devices").join(place).join("hwmon/hwmon3")
     }
 
-    fn desk(&self) -> Desk {
+    pub(super) fn desk(&self) -> Desk {
         self.desk_of_boot("this boot")
     }
 
-    fn desk_of_boot(&self, boot: &str) -> Desk {
+    pub(super) fn desk_of_boot(&self, boot: &str) -> Desk {
         Desk {
             journal: Journal::new(Arc::new(self.storage.clone())),
             files: Arc::new(self.drivers.clone()),
+            buses: Arc::new(self.drivers.clone()),
             sysfs_root: self.tree.path().to_owned(),
             boot: boot.to_owned(),
+            exclusive: None,
         }
     }
 
@@ -59,7 +65,7 @@ impl Board {
         self.drivers() == [INA3221, INA226]
     }
 
-    fn entries(&self) -> usize {
+    pub(super) fn entries(&self) -> usize {
         self.storage.files().iter().filter(|name| name.starts_with("settings/")).count()
     }
 }
@@ -112,6 +118,20 @@ fn a_file_that_is_roots_is_no_error_and_the_other_is_set() {
     drop(held);
     assert!(board.is_as_found());
     assert_eq!(board.entries(), 0);
+}
+
+#[test]
+fn a_driver_that_takes_no_value_is_told_with_its_error_and_nothing_else_changes() {
+    let board = Board::new();
+    board.drivers.refuse("update_interval");
+    let held = board.desk().hold(&PLACES[..1]);
+    let said: Vec<_> = held.settings().iter().map(|s| (s.attribute.name(), s.outcome)).collect();
+    let refused = SettingOutcome::Refused { errno: libc::EINVAL };
+    assert_eq!(said, [("samples", SettingOutcome::Set), ("update_interval", refused)]);
+    assert_eq!(held.settings()[1].stands, held.settings()[1].found);
+    board.drivers.refuse("nothing");
+    drop(held);
+    assert_eq!(board.drivers()[0].average, INA3221.average);
 }
 
 #[test]
