@@ -62,7 +62,7 @@ async fn bridge(stream: UnixStream) {
 }
 
 /// A value as it is typed.
-fn value_name(value: impl clap::ValueEnum) -> String {
+fn value_name(value: &impl clap::ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
@@ -90,9 +90,9 @@ async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
     if args.sampling.exclusive {
         command.arg("--exclusive");
     }
-    command.arg("--profile").arg(value_name(args.sampling.profile));
+    command.arg("--profile").arg(value_name(&args.sampling.profile));
     if let Some(part) = args.sampling.bus_share {
-        command.arg("--bus-share").arg(value_name(part));
+        command.arg("--bus-share").arg(value_name(&part));
     }
     let files =
         [("--spool", &args.spool), ("--tee", &args.tee), ("--sysfs-root", &args.sysfs_root)];
