@@ -111,3 +111,82 @@ fn every_board_has_the_rails_of_its_tree() {
     assert!(seen >= 15, "{seen} boards");
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
 }
+
+#[test]
+fn the_doctor_of_a_boards_tree_tells_differences_driver_and_settings() {
+    let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards");
+    let root = tempfile::tempdir().unwrap();
+    let tree = fs::read_to_string(boards.join("orin-nx-other-carrier.tree")).unwrap();
+    lay(&tree.replace("samples = 1", "samples = 16"), root.path());
+    let output = Command::new(env!("CARGO_BIN_EXE_wattline-agent"))
+        .args(["doctor", "--json", "--sysfs-root"])
+        .arg(root.path())
+        .env("XDG_STATE_HOME", root.path())
+        .output()
+        .unwrap();
+    let checks: Vec<serde_json::Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let check = |name: &str| checks.iter().find(|check| check["check"] == name).unwrap();
+    let found = |name: &str| check(name)["found"].as_str().unwrap().to_owned();
+    assert_eq!((&check("board")["good"], &check("board")["warning"]), (&true.into(), &true.into()));
+    assert!(found("board").starts_with("jetson-orin-nx; rail VDD_IN is measured over 0.01"));
+    assert_eq!(found("total"), "VDD_IN");
+    assert_eq!(found("rails"), "VDD_IN, VDD_5V_USB");
+    assert!(found("driver 1-0040").contains("held by the driver ina3221"));
+    assert!(found("settings").starts_with("1-0040 by ina3221: samples 16, update_interval 7"));
+    for check in &checks {
+        let is_plain = check["good"] == true && check["warning"] == false;
+        assert_eq!(is_plain, check["cure"] == "", "{check}");
+    }
+}
+
+#[test]
+fn a_rail_of_the_configuration_joins_those_of_the_tree() {
+    let boards = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/boards");
+    let root = tempfile::tempdir().unwrap();
+    lay(&fs::read_to_string(boards.join("orin-nx-as-expected.tree")).unwrap(), root.path());
+    let config = root.path().join("agent.toml");
+    let rail = |chip: &str, address: u8, keys: &str| {
+        format!(
+            "[[rail]]\nlabel = \"MINE {address}\"\nchip = \"{chip}\"\nbus = 1\naddress = {address}\n{keys}\n"
+        )
+    };
+    let run = |text: &str| {
+        fs::write(&config, text).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_wattline-agent"))
+            .args(["rails", "--json", "--sysfs-root"])
+            .arg(root.path())
+            .arg("--config")
+            .arg(&config)
+            .output()
+            .unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let rails = [
+        rail("ina226", 68, "shunt_ohm = 0.01\nrole = \"total\""),
+        rail("ina219", 64, "shunt_ohm = 1"),
+    ];
+    let (status, stdout, stderr) = run(&rails.concat());
+    assert_eq!(status, 0, "{stderr}");
+    let lines: Vec<serde_json::Value> =
+        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let field = |name: &str, key: &str| {
+        lines.iter().find(|line| line["rail"] == name).unwrap()[key].clone()
+    };
+    assert_eq!(
+        (field("MINE 68", "role"), field("MINE 68", "source")),
+        ("total".into(), "i2c".into())
+    );
+    assert_eq!(field("MINE 68", "shunt_ohm"), 0.01);
+    assert_eq!(field("MINE 64", "skipped"), "another driver holds its address");
+    assert_eq!(field("VDD_IN", "role"), "part");
+    assert!(stderr.contains("warning: rail VDD_IN is used as part, expected total"), "{stderr}");
+    let (status, stdout, stderr) = run(&rail("ina226", 68, "shunt_ohms = 0.01"));
+    assert_eq!((status, stdout.as_str()), (2, ""));
+    let said = "rail 1 (MINE 68): unknown key `shunt_ohms`, did you mean `shunt_ohm`?";
+    assert!(stderr.contains(said), "{stderr}");
+}

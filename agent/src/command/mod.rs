@@ -10,6 +10,7 @@ mod drivers;
 mod hand_over;
 mod hello;
 mod infer;
+mod measured;
 mod networks;
 mod rails;
 mod restore;

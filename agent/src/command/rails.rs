@@ -7,24 +7,18 @@ use serde_json::json;
 use wattline_protocol::record::{DriverSetting, RailSource, SettingOutcome, SkipReason};
 
 use super::configured::{Configured, configured, found};
+use super::measured::{Measured, measured};
 use super::sampled::{self, Statuses};
 use super::serve::{make_folder, root_failure, spool_folder};
 use super::{Failure, line, note};
 use crate::args::RailsArgs;
-use crate::clock::SystemClock;
-use crate::power::bus::linux::LinuxBus;
-use crate::power::discover::{self, ChipRails, DetectedRail, Found, SYSTEM_ROOT};
-use crate::power::ring::ring;
-use crate::power::sampler::SamplerCore;
+use crate::power::discover::{DetectedRail, Found, SYSTEM_ROOT};
 use crate::power::settings::{Desk, Held};
 use crate::sampling::{PowerSource, looked_for};
 use crate::spool::DiskStorage;
 
 /// A board that cannot be measured so.
 const STATUSES: Statuses = Statuses { wrong: 3, not_permitted: 3 };
-
-/// Sweeps that the ring of a rate measurement holds; nobody reads them.
-const RING_SWEEPS: usize = 1024;
 
 pub(super) fn run(args: &RailsArgs) -> Result<(), Failure> {
     // Another tree stands for another board: this one's GPUs are not its.
@@ -84,10 +78,11 @@ fn measure(found: &mut Found, args: &RailsArgs) -> Result<(), Failure> {
     let taken = held.as_ref().map(Held::taken).unwrap_or_default();
     for chip in found.with_ours(&taken, profile).chips {
         match measured(&chip) {
-            Ok((core, rate_hz)) => found.sampled_by_registers(&core, rate_hz),
-            // A run reads its driver instead.
-            Err(_) if chip.has_driver() => {}
-            Err(reason) => found.give_up(&chip, reason),
+            Measured::Read(core, rate_hz) => found.sampled_by_registers(&core, rate_hz),
+            // A run reads its driver instead; or one is reading it now.
+            Measured::Closed(_) if chip.has_driver() => {}
+            Measured::Busy => {}
+            Measured::Closed(reason) => found.give_up(&chip, reason),
         }
     }
     let is_left =
@@ -111,17 +106,6 @@ fn mend(found: &Found) -> &'static str {
         return "let all read the counters: sudo chmod a+r /sys/class/powercap/*/energy_uj";
     }
     "measure on a board with INA monitors, or use `wattline run --on simulated`"
-}
-
-/// The chip as a run samples it, and its fresh conversions a second over a
-/// moment; why not, where it cannot be read.
-fn measured(chip: &ChipRails) -> Result<(SamplerCore, f64), SkipReason> {
-    let (producer, _reader) = ring(RING_SWEEPS);
-    let bus = LinuxBus::open(chip.bus).map_err(|error| discover::why_closed(&error))?;
-    let core = chip.sampler(Box::new(bus), Arc::new(SystemClock), producer, 0);
-    let mut core = core.map_err(|error| discover::why_unusable(&error))?;
-    let rate_hz = discover::measured_rate_hz(&mut core, &SystemClock);
-    Ok((core, rate_hz))
 }
 
 fn as_json(rail: &DetectedRail) -> String {

@@ -11,6 +11,7 @@ mod preflight;
 mod resume;
 mod session;
 
+pub use preflight::ROOM_BYTES_MIN;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};

@@ -17,7 +17,7 @@ use crate::runner::process::RunnerPrograms;
 use crate::spool::{Spool, SpoolError};
 
 /// Room that even the shortest run needs: one segment and what is around it.
-pub(super) const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+pub const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
 /// Bytes a second of a run, a little more than one INA3221 at full rate
 /// (8 kB/s of samples, spans and snapshots).
 const BYTES_PER_S: f64 = 16_384.0;

@@ -21,6 +21,8 @@ struct Check {
     place: &'static str,
     name: String,
     good: bool,
+    /// It is good enough for a run, and a result may be affected.
+    warning: bool,
     found: String,
     cure: String,
 }
@@ -55,20 +57,26 @@ impl Check {
     fn new(name: &str, found: Result<String, String>, cure: &str) -> Self {
         let good = found.is_ok();
         let found = found.unwrap_or_else(|missing| missing);
-        Self { place: "host", name: name.into(), good, found, cure: cure.into() }
+        Self { place: "host", name: name.into(), good, warning: false, found, cure: cure.into() }
     }
 
     fn text(&self, as_json: bool) -> String {
-        let Self { place, name, good, found, cure } = self;
+        let Self { place, name, good, warning, found, cure } = self;
         if as_json {
             return json!({
-                "place": place, "check": name, "good": good, "found": found, "cure": cure,
+                "place": place, "check": name, "good": good, "warning": warning, "found": found,
+                "cure": cure,
             })
             .to_string();
         }
-        let mark = if *good { "ok  " } else { "FAIL" };
-        let cure = if *good { String::new() } else { format!("  try: {cure}") };
-        format!("{mark} {place:<5} {name:<12} {found}{cure}")
+        let mark = match (good, warning) {
+            (true, false) => "ok  ",
+            (true, true) => "warn",
+            (false, _) => "FAIL",
+        };
+        let is_told = !cure.is_empty() && (!good || *warning);
+        let cure = if is_told { format!("  try: {cure}") } else { String::new() };
+        format!("{mark} {place:<5} {name:<15} {found}{cure}")
     }
 }
 
@@ -114,6 +122,7 @@ async fn of_board(address: &BoardAddress) -> Vec<Check> {
             place: "board",
             name: "reach".into(),
             good: false,
+            warning: false,
             found: said,
             cure: format!("see that the board can be reached; wattline deploy {address}"),
         }]
@@ -145,7 +154,25 @@ fn of_line(text: &str) -> Option<Check> {
         place: "board",
         name: word("check"),
         good,
+        // Agents before it had no warnings.
+        warning: value.get("warning").and_then(serde_json::Value::as_bool).unwrap_or(false),
         found: word("found"),
         cure: word("cure"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_of_the_board_is_told_and_is_no_failure() {
+        let told = r#"{"check":"board","good":true,"warning":true,"found":"differs","cure":"see"}"#;
+        let check = of_line(told).unwrap();
+        assert_eq!(check.text(false), "warn board board           differs  try: see");
+        // An agent of before, with a cure beside what is good.
+        let old = of_line(r#"{"check":"rails","good":true,"found":"VDD_IN","cure":"x"}"#).unwrap();
+        assert_eq!(old.text(false), "ok   board rails           VDD_IN");
+        assert!(of_line("not json").is_none());
+    }
 }

@@ -8,7 +8,9 @@
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::ErrorLimits;
 
-use super::{CODES_MAX, CONVERSION_US, Ownership, Profile, Reading, Ready, read_registers};
+use super::{
+    AVERAGES, CODES_MAX, CONVERSION_US, Ownership, Profile, Reading, Ready, read_registers,
+};
 use crate::power::bus::{Address7, BusError, I2cBus};
 
 /// Die id, register 0xFF.
@@ -175,6 +177,12 @@ impl Ina3221 {
         let first = if column.is_multiple_of(2) { SHUNT_1 } else { BUS_1 };
         first + 2 * (self.channels[column / 2] - 1)
     }
+}
+
+/// How many conversions the exponential filter takes together, by bits 11:9.
+#[must_use]
+pub fn averaging(config: u16) -> u32 {
+    AVERAGES[usize::from((config >> 9) & 7)]
 }
 
 /// Lengths of a shunt and of a bus conversion for a configuration, in ns.

@@ -1,0 +1,129 @@
+//! Checks of the machine: scheduling, cores, clocks, GPU, spool and disk.
+
+use super::Check;
+use crate::board;
+use crate::command::serve;
+use crate::realtime;
+use crate::runner::gpu;
+use crate::runner::process::RunnerPrograms;
+
+/// Bytes that a run of eight hours takes with one INA3221 at full rate, as the
+/// preflight reckons (16 KiB a second).
+const NIGHT_BYTES: u64 = 8 * 3_600 * 16_384;
+/// Bytes below which the agent refuses a run.
+const ROOM_BYTES_MIN: u64 = crate::server::ROOM_BYTES_MIN;
+
+/// All of them.
+pub(super) fn checks() -> Vec<Check> {
+    let mut checks = vec![scheduling(), cores(), governor(), kernels(), gpu_of_board()];
+    checks.extend(spool());
+    checks
+}
+
+fn scheduling() -> Check {
+    // On a thread of its own, so that this one keeps its class.
+    let granted = std::thread::spawn(realtime::request).join().ok();
+    match granted.map(|granted| granted.refusal_errno) {
+        Some(None) => Check::good("scheduling", "real-time class granted"),
+        refused => {
+            let errno = refused.flatten().unwrap_or(0);
+            Check::failed(
+                "scheduling",
+                format!("real-time class refused (errno {errno}): samples may come late"),
+                "give the user an rtprio limit of 50, or run the agent as its service",
+            )
+        }
+    }
+}
+
+fn cores() -> Check {
+    let cores = board::cores_online();
+    let found = format!("{cores} on line");
+    if cores >= 2 {
+        return Check::good("cores", found);
+    }
+    Check::failed("cores", found, "leave one core to the sampler: measure with --cores")
+}
+
+fn governor() -> Check {
+    let state = board::state(crate::clock::Clock::now(&crate::clock::SystemClock));
+    let fastest = state.core_khz.iter().max().map_or(0, |khz| khz / 1_000);
+    match state.governor.as_str() {
+        "" => Check::good("governor", "the kernel shows no frequencies of the cores"),
+        "performance" => Check::good("governor", format!("performance, up to {fastest} MHz now")),
+        other => Check::warning(
+            "governor",
+            format!("{other}, up to {fastest} MHz now: the clock follows the load"),
+            "sudo cpupower frequency-set -g performance; on a Jetson sudo jetson_clocks",
+        ),
+    }
+}
+
+/// What this executable's CPU kernels were built for.
+fn kernels() -> Check {
+    let own = if cfg!(feature = "own-kernels") { "own kernels" } else { "candle's kernels" };
+    Check::good("kernels", format!("{own}; {}", std::env::consts::ARCH))
+}
+
+fn gpu_of_board() -> Check {
+    let Some(name) = gpu::present() else { return Check::good("gpu", "none seen") };
+    let program = RunnerPrograms::beside_this().ok().and_then(|programs| programs.cuda);
+    match gpu::check(program.as_deref(), "cuda") {
+        Ok(()) => Check::good("gpu", format!("{name}, and a runner that opens it")),
+        Err(missing) => {
+            Check::warning("gpu", format!("{name}, but {}", missing.describe()), missing.mend())
+        }
+    }
+}
+
+/// The spool's folder, and the room on its disk.
+fn spool() -> Vec<Check> {
+    let folder = serve::state_folder().and_then(|folder| {
+        serve::make_folder(&folder)?;
+        Ok(folder)
+    });
+    let folder = match folder {
+        Ok(folder) => folder,
+        Err(failure) => {
+            return vec![Check::failed("spool", failure.what, "choose a folder with --spool")];
+        }
+    };
+    let mut checks = vec![Check::good("spool", folder.display().to_string())];
+    if let Ok(disk) = nix::sys::statvfs::statvfs(&folder) {
+        let bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
+        checks.push(room(bytes));
+    }
+    checks
+}
+
+fn room(bytes: u64) -> Check {
+    let mb = |bytes: u64| bytes / 1_000_000;
+    let found = format!("{} MB free; a night takes up to {} MB", mb(bytes), mb(NIGHT_BYTES));
+    let cure = "free some, or choose another disk with --spool";
+    match bytes {
+        _ if bytes < ROOM_BYTES_MIN => Check::failed("disk", found, cure),
+        _ if bytes < NIGHT_BYTES => Check::warning("disk", found, cure),
+        _ => Check::good("disk", found),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+
+    #[test]
+    fn a_disk_is_judged_by_a_night() {
+        let outcomes = [0, ROOM_BYTES_MIN, NIGHT_BYTES].map(|bytes| room(bytes).outcome);
+        assert_eq!(outcomes, [Outcome::Failed, Outcome::Warning, Outcome::Good]);
+        assert_eq!(room(0).found, "0 MB free; a night takes up to 471 MB");
+    }
+
+    #[test]
+    fn every_check_of_this_machine_has_words() {
+        for check in checks() {
+            assert!(!check.found.is_empty(), "{}", check.name);
+            assert_eq!(check.outcome == Outcome::Good, check.cure.is_empty(), "{}", check.name);
+        }
+    }
+}
