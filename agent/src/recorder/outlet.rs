@@ -15,7 +15,7 @@ use tracing::warn;
 use wattline_protocol::record::Record;
 
 use super::Recorder;
-use super::writer::Writer;
+use super::writer::{Synced, Writer};
 use crate::clock::{Clock, SystemClock};
 use crate::spool::RunLog;
 
@@ -90,17 +90,20 @@ impl Thread {
             match queue.recv_timeout(WAIT) {
                 Ok(Parcel::Frame(bytes)) => self.frame(&bytes),
                 Ok(Parcel::Sync(reply)) => {
-                    let _ = reply.send(self.sync());
+                    let synced = self.writer.sync(SystemClock.now());
+                    let _ = reply.send(self.told(synced));
                 }
                 Ok(Parcel::ReportTo(recorder)) => self.report = Some(recorder),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    self.sync();
+                    let synced = self.writer.close(SystemClock.now());
+                    self.told(synced);
                     return;
                 }
             }
             if self.writer.is_sync_due(SystemClock.now()) {
-                self.sync();
+                let synced = self.writer.sync(SystemClock.now());
+                self.told(synced);
             }
         }
     }
@@ -112,7 +115,7 @@ impl Thread {
             warn!(%error, "The tee takes no more frames; recording goes on without it.");
             self.tee = None;
         }
-        for gap in self.writer.frame(bytes) {
+        for gap in self.writer.frame(bytes, SystemClock.now()) {
             self.tell(gap);
         }
         // Nobody listening is no fault.
@@ -120,8 +123,11 @@ impl Thread {
         self.grow.send_modify(|count| *count += 1);
     }
 
-    fn sync(&mut self) -> bool {
-        let synced = self.writer.sync(SystemClock.now());
+    /// Records what a sync has to say; true where frames are durable.
+    fn told(&self, synced: Synced) -> bool {
+        for gap in synced.gaps {
+            self.tell(gap);
+        }
         if let Some(notice) = synced.notice {
             self.tell(notice);
         }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use wattline_protocol::frame::{Header, Identity};
 use wattline_protocol::planted;
-use wattline_protocol::record::{Gap, GapReason, RunId, StreamEnd};
+use wattline_protocol::record::{Gap, GapReason, RunId, StreamEnd, kind};
 
 use super::SpoolError;
 use super::log::{Found, Log, Progress, Segment, SpooledFrame};
@@ -112,8 +112,12 @@ struct Place {
     head: Vec<StreamEnd>,
     /// Of the frames in memory, the first not yet read.
     memory: u64,
+    /// Of the held frames, the first not yet read.
+    held: u64,
+    /// A frame that waits behind held ones which come before it.
+    parked: Option<SpooledFrame>,
     /// A frame that waits behind the hole before it.
-    held: Option<SpooledFrame>,
+    behind_hole: Option<SpooledFrame>,
 }
 
 impl LogCursor {
@@ -123,18 +127,39 @@ impl LogCursor {
     /// [`SpoolError::Removed`] once the run is removed.
     pub fn next_item(&mut self) -> Result<Option<Item>, SpoolError> {
         loop {
-            if let Some(frame) = self.place.held.take() {
+            if let Some(frame) = self.place.behind_hole.take() {
                 return Ok(Some(Item::Frame(frame)));
+            }
+            if let Some(frame) = self.place.parked.take() {
+                let frame = match self.held_before(&frame.header) {
+                    Some(held) => {
+                        self.place.parked = Some(frame);
+                        held
+                    }
+                    None => frame,
+                };
+                if let Some(item) = self.take(frame) {
+                    return Ok(Some(item));
+                }
+                continue;
             }
             if let Some(hole) = self.hole_before_segment() {
                 return Ok(Some(Item::Hole(hole)));
             }
             let offset = self.place.window.offset();
-            match self.log.after(self.place.index, offset, self.place.memory) {
+            let Place { index, memory, held, .. } = self.place;
+            match self.log.after(index, offset, memory, held) {
                 Found::Removed => return Err(self.removed()),
                 Found::End { durable } => return Ok(self.hole_at_end(&durable).map(Item::Hole)),
                 Found::Memory { place, frame } => {
                     self.place.memory = place + 1;
+                    self.place.parked = Some(frame);
+                }
+                Found::Held { place, frame } => {
+                    self.place.held = place + 1;
+                    if planted!("a held frame counts as acknowledged once it is read") {
+                        self.log.state().acked.raise_over(&frame.header);
+                    }
                     if let Some(item) = self.take(frame) {
                         return Ok(Some(item));
                     }
@@ -147,6 +172,21 @@ impl LogCursor {
                 }
             }
         }
+    }
+
+    /// A held frame that must be given before one from the disk: an older one
+    /// of its stream, or any before the end of the run, which says of all that
+    /// did not come that it is lost.
+    fn held_before(&mut self, header: &Header) -> Option<SpooledFrame> {
+        let identity = header.identity;
+        let seen = self.seen.get(&(identity.epoch, identity.stream)).map_or(0, |seen| seen.next);
+        let state = self.log.state();
+        if header.kind == kind::RUN_END {
+            let (place, frame) = state.held.from(self.place.held)?;
+            self.place.held = place + 1;
+            return Some(frame);
+        }
+        if identity.sequence <= seen { None } else { state.held.between(seen, header) }
     }
 
     fn removed(&self) -> SpoolError {
@@ -229,7 +269,8 @@ impl LogCursor {
                 if again {
                     return Ok(None);
                 }
-                Ok(self.take(SpooledFrame { header, bytes: bytes.into() }))
+                self.place.parked = Some(SpooledFrame { header, bytes: bytes.into() });
+                Ok(None)
             }
             Err(error) => self.without_file(segment, error),
         }
@@ -273,7 +314,7 @@ impl LogCursor {
             // The gap record that says why may lie far behind.
             let damaged = before.damages < self.damages;
             let reason = if damaged { GapReason::DamagedFrame } else { GapReason::DroppedByPolicy };
-            self.place.held = Some(frame);
+            self.place.behind_hole = Some(frame);
             return Some(Item::Hole(Gap {
                 epoch,
                 stream,

@@ -27,6 +27,9 @@ const MAGIC: [u8; 4] = *b"WLEP";
 const BOOT_ID_BYTES_MAX: usize = 64;
 const SLOT_BYTES_MAX: usize = 12 + BOOT_ID_BYTES_MAX + 4;
 
+/// Bytes of a small file that are written last: part of its checksum in all.
+const END_BYTES: usize = 2;
+
 /// Distance from the newest epoch in the segments where both slots are lost:
 /// more starts than can lie between the newest segment that is left and now.
 /// One after it could have been used, by a start whose segments are lost too.
@@ -191,12 +194,22 @@ pub(super) fn replace_file(
     written
 }
 
+/// Writes all but the end of the checksum, makes that and the name durable, and
+/// only then the end. A file that is whole to a reader is so never one that a
+/// power cut takes away without a trace, though its last sync failed and it could
+/// not be removed: a damaged one is left, and that says enough.
 fn write_file(storage: &dyn Storage, name: &str, bytes: &[u8]) -> Result<(), StorageError> {
     let failed = |operation| move |source| StorageError::new(operation, name, source);
+    let (body, end) = bytes.split_at(bytes.len().saturating_sub(END_BYTES));
     let mut file = storage.create(name).map_err(failed(Operation::Create))?;
-    file.append(bytes).map_err(failed(Operation::Append))?;
-    if !planted!("an epoch slot is not synced") {
-        file.sync().map_err(failed(Operation::Sync))?;
+    for part in [body, end] {
+        file.append(part).map_err(failed(Operation::Append))?;
+        if !planted!("an epoch slot is not synced") {
+            file.sync().map_err(failed(Operation::Sync))?;
+        }
+        if part == body {
+            storage.sync_folder("").map_err(failed(Operation::Sync))?;
+        }
     }
-    storage.sync_folder("").map_err(failed(Operation::Sync))
+    Ok(())
 }

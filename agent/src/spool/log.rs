@@ -1,7 +1,7 @@
 //! The log of one run, as its writer and its readers share it.
 //!
-//! Owns the list of readable segments, the frames in memory that are not yet
-//! durable, and the choice of what goes when that memory is full. Does not
+//! Owns the list of readable segments, the frames in memory that wait for the
+//! disk, and the choice of what goes when that memory is full. Does not
 //! touch the disk: so the lock is never held across a system call, and a
 //! reader never waits for a sync.
 
@@ -11,14 +11,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wattline_protocol::frame::Header;
 use wattline_protocol::planted;
 use wattline_protocol::record::{Gap, GapReason, RunId, kind};
+use wattline_protocol::units::BoardTime;
 
+use super::held::{Due, HeldFrames};
 use super::segment::{Ends, SEGMENT_BYTES_MAX, next_sequence, run_folder};
 use super::storage::Storage;
 
-/// Most bytes of frames that wait for the disk. 64 MiB: over 3 hours of one
-/// INA3221 at 5.2 kB/s or half an hour of the fastest chip at 37 kB/s, and a
-/// thirtieth of the memory of the smallest board that runs these networks.
-pub const PENDING_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Most bytes of frames that wait for the disk. 8 MiB: 26 minutes of one
+/// INA3221 at 5.2 kB/s or 4 of the fastest chip at 37 kB/s; with the held ones
+/// well within the 32 MiB that the sampler's process may take.
+pub const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Most bytes of frames that are held for a host: 13 minutes of one INA3221.
+pub const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What is dropped at once when the bound is reached, as a share of it: so that
 /// one gap record stands for minutes, not one for each block.
 const DROPPED_PART: usize = 64;
@@ -30,12 +34,18 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Most bytes of frames that wait for the disk, of each run.
     pub pending_bytes: usize,
+    /// Most bytes of frames that are held for a host, of each run.
+    pub held_bytes: usize,
 }
 
 impl Default for Limits {
-    /// [`SEGMENT_BYTES_MAX`] and [`PENDING_BYTES_MAX`].
+    /// [`SEGMENT_BYTES_MAX`], [`PENDING_BYTES_MAX`] and [`HELD_BYTES_MAX`].
     fn default() -> Self {
-        Self { segment_bytes: SEGMENT_BYTES_MAX, pending_bytes: PENDING_BYTES_MAX }
+        Self {
+            segment_bytes: SEGMENT_BYTES_MAX,
+            pending_bytes: PENDING_BYTES_MAX,
+            held_bytes: HELD_BYTES_MAX,
+        }
     }
 }
 
@@ -81,6 +91,10 @@ pub(super) struct LogState {
     pub(super) segments: Vec<Segment>,
     pub(super) pending: VecDeque<Pending>,
     pub(super) pending_bytes: usize,
+    /// Frames that may never touch the disk.
+    pub(super) held: HeldFrames,
+    /// Acknowledgements that said something new.
+    pub(super) acks: u64,
     /// Place of the next frame that is appended.
     pub(super) next_place: u64,
     /// Ends of the streams, those in memory included.
@@ -114,6 +128,8 @@ pub(super) enum Found {
     Disk { index: usize, segment: Segment, limit: Option<Arc<Ends>> },
     /// A frame in memory.
     Memory { place: u64, frame: SpooledFrame },
+    /// A frame that is held, and may never be on disk.
+    Held { place: u64, frame: SpooledFrame },
     /// Nothing more for now; what is durable up to here.
     End { durable: Ends },
     /// The run was removed.
@@ -137,10 +153,11 @@ impl Log {
     }
 
     /// What follows for a reader that has read `segments[index]` up to
-    /// `offset` and of the frames in memory all before `place`. One lock for
-    /// the whole answer: a frame that moves from memory to disk meanwhile is
-    /// found in one of them.
-    pub(super) fn after(&self, index: usize, offset: u64, place: u64) -> Found {
+    /// `offset`, of the frames in memory all before `place` and of the held
+    /// ones all before `held`. One lock for the whole answer: a frame that moves
+    /// meanwhile, from held to memory to disk, is found in one of them. Held
+    /// ones come last: what a stream has on the disk is older.
+    pub(super) fn after(&self, index: usize, offset: u64, place: u64, held: u64) -> Found {
         let state = self.state();
         if state.removed {
             return Found::Removed;
@@ -162,7 +179,10 @@ impl Log {
         let at = state.pending.partition_point(|pending| pending.place < place);
         match state.pending.get(at) {
             Some(pending) => Found::Memory { place: pending.place, frame: pending.frame.clone() },
-            None => Found::End { durable: state.durable.clone() },
+            None => match state.held.from(held) {
+                Some((place, frame)) => Found::Held { place, frame },
+                None => Found::End { durable: state.durable.clone() },
+            },
         }
     }
 }
@@ -171,6 +191,23 @@ impl LogState {
     /// Takes a frame into memory.
     pub(super) fn push(&mut self, frame: SpooledFrame) {
         self.appended.raise_over(&frame.header);
+        self.push_due(frame);
+    }
+
+    /// Takes a frame that only a host may make durable.
+    pub(super) fn hold(&mut self, frame: SpooledFrame, since: BoardTime) {
+        self.appended.raise_over(&frame.header);
+        self.held.push(frame, since);
+    }
+
+    /// Lets held frames that are due, and that no host has, wait for the disk.
+    pub(super) fn release(&mut self, due: Due) {
+        for frame in self.held.take_due(due, &self.acked) {
+            self.push_due(frame);
+        }
+    }
+
+    fn push_due(&mut self, frame: SpooledFrame) {
         self.pending_bytes += frame.bytes.len();
         self.pending.push_back(Pending { place: self.next_place, frame });
         self.next_place += 1;

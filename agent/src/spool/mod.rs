@@ -14,8 +14,9 @@
 //!   rewritten in place, nothing is appended to a file of an earlier start.
 //! - There is no ledger: all is derived from the segments. A second file with
 //!   positions is a second truth, and after a crash one of them is wrong.
-//! - A frame that is not durable is also in memory, at most
-//!   [`PENDING_BYTES_MAX`] of them.
+//! - A frame that waits for the disk is also in memory, at most
+//!   [`PENDING_BYTES_MAX`] of them; what is held for a host is there alone, at
+//!   most [`HELD_BYTES_MAX`].
 //!
 //! # Layout
 //!
@@ -46,6 +47,9 @@
 //!   from memory into a new one.
 //! - *Disk full*: frames wait in memory. At the bound, sample blocks go first,
 //!   oldest first, and the caller gets their numbers for a gap record.
+//! - *A host acknowledges in time*: frames that were held ([`held`]) never touch
+//!   the disk. They stay in memory while there is room, for another host; one
+//!   that comes later, or after the agent's end, is told of the hole.
 //! - *A bit rots*: the reader passes to the next whole frame and says how many
 //!   bytes it passed and, as the streams go on, which numbers are absent.
 //!
@@ -61,6 +65,9 @@
 //! - The epoch is durable before the first sample of a start: else numbers that
 //!   the host holds already are given twice, and new samples are dropped as
 //!   duplicates.
+//! - A held frame that no host has acknowledged is written before a later frame
+//!   of its stream, and before the end of the run: else what follows says of it
+//!   that it is lost.
 //! - Nothing is removed that a host has not acknowledged as durable; and a run
 //!   is removed whole, after its end, so that a second host can still fetch it
 //!   until the space is needed.
@@ -70,6 +77,7 @@ pub mod board_id;
 pub mod cursor;
 pub mod disk;
 pub mod epoch;
+mod held;
 pub mod log;
 pub mod model;
 mod newest;
@@ -94,7 +102,8 @@ pub use board_id::BoardId;
 pub use cursor::{Item, LogCursor, LogReader};
 pub use disk::{DiskStorage, RootError, random_id};
 pub use epoch::{EpochOrigin, RaisedEpoch};
-pub use log::{Limits, PENDING_BYTES_MAX, Progress, SpooledFrame};
+pub use held::Due;
+pub use log::{HELD_BYTES_MAX, Limits, PENDING_BYTES_MAX, Progress, SpooledFrame};
 pub use model::ModelStorage;
 pub use recover::{DamagedPart, RecoveredRun};
 pub use removal::RESERVE_BYTES;
@@ -317,6 +326,13 @@ impl Spool {
             storage.create_folder(&folder).map_err(failed(Operation::Create))?;
             storage.sync_folder(parent).map_err(failed(Operation::Sync))?;
         }
+        // Room for what the new run holds.
+        for log in logs.values() {
+            let mut state = log.state();
+            if !state.has_writer {
+                state.held.clear();
+            }
+        }
         let state = LogState { has_writer: true, ..LogState::default() };
         let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), self.inner.limits, state));
         logs.insert(run.clone(), Arc::clone(&log));
@@ -383,7 +399,8 @@ impl Spool {
                 state.acked = state.appended.clone();
             }
             for mark in watermarks {
-                state.acked.raise(mark.epoch, mark.stream, mark.next);
+                let new = state.acked.raise(mark.epoch, mark.stream, mark.next);
+                state.acks += u64::from(new);
             }
             let is_all = state.ended && state.appended.within(&state.acked);
             (was_all, is_all, state.appended.clone())

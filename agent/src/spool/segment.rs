@@ -58,9 +58,12 @@ impl Ends {
         self.0.get(&(identity.epoch, identity.stream)).copied().unwrap_or(0)
     }
 
-    pub(super) fn raise(&mut self, epoch: u32, stream: u32, next: u64) {
+    /// Raises the end of a stream; true where it was below.
+    pub(super) fn raise(&mut self, epoch: u32, stream: u32, next: u64) -> bool {
         let end = self.0.entry((epoch, stream)).or_insert(0);
+        let raised = *end < next;
         *end = next.max(*end);
+        raised
     }
 
     pub(super) fn raise_over(&mut self, header: &Header) {

@@ -5,16 +5,18 @@
 //! not durable is written again, from memory, into a new one: a kernel that
 //! failed to write a page may call the next sync of the same file a success.
 
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use tracing::{info, warn};
-use wattline_protocol::frame;
+use wattline_protocol::frame::{self, Header};
 use wattline_protocol::planted;
-use wattline_protocol::record::{Gap, RunId, StreamEnd};
+use wattline_protocol::record::{Gap, RunId, StreamEnd, kind};
+use wattline_protocol::units::BoardTime;
 
 use super::SpoolError;
 use super::cursor::LogReader;
-use super::log::{Log, Progress, Segment, SpooledFrame};
+use super::held::Due;
+use super::log::{Log, LogState, Progress, Segment, SpooledFrame};
 use super::segment::{Head, as_u64, segment_name};
 use super::storage::{AppendFile, Operation, StorageError};
 
@@ -81,7 +83,9 @@ impl RunLog {
         self.log.state().pending_bytes
     }
 
-    /// Takes one frame, exactly as recorded. A refusing disk is no error
+    /// Takes one frame, exactly as recorded, behind all held ones of its stream
+    /// that no host has; behind those of all streams where it is the run's end.
+    /// A refusing disk is no error
     /// here: the frame waits in memory, and [`RunLog::sync`] says so. Returns
     /// what had to be dropped for it once as many wait as may; the
     /// caller records it. Waits for the disk only where a segment is full.
@@ -90,7 +94,60 @@ impl RunLog {
     /// [`SpoolError::NotAFrame`] and [`SpoolError::OutOfOrder`], which only
     /// our own bug can cause; [`SpoolError::Removed`] once the run is removed.
     pub fn append(&mut self, bytes: &[u8]) -> Result<Vec<Gap>, SpoolError> {
-        self.take(bytes)?;
+        let (frame, mut state) = self.take(bytes)?;
+        let Header { kind, identity, .. } = frame.header;
+        let due = match kind {
+            kind::RUN_END => Due::All,
+            _ => Due::Stream { epoch: identity.epoch, stream: identity.stream },
+        };
+        if !planted!("a frame overtakes what is held of its stream") {
+            state.release(due);
+        }
+        state.push(frame);
+        drop(state);
+        Ok(self.write())
+    }
+
+    /// Takes one frame into memory alone: a host is expected to hold it before
+    /// it is due ([`RunLog::release`]). Where too many are held, those that no
+    /// host has go the way of [`RunLog::append`].
+    ///
+    /// # Errors
+    /// As [`RunLog::append`].
+    pub fn hold(&mut self, bytes: &[u8], now: BoardTime) -> Result<Vec<Gap>, SpoolError> {
+        let bytes_max = self.log.limits.held_bytes;
+        let (frame, mut guard) = self.take(bytes)?;
+        let state = &mut *guard;
+        state.hold(frame, now);
+        if state.held.forget(bytes_max, &state.acked) {
+            return Ok(Vec::new());
+        }
+        drop(guard);
+        Ok(self.release(Due::All))
+    }
+
+    /// Lets the held frames that are due, and that no host has acknowledged, be
+    /// written as if they had been appended now.
+    pub fn release(&mut self, due: Due) -> Vec<Gap> {
+        self.log.state().release(due);
+        self.write()
+    }
+
+    /// Since when the oldest frame is held that no host has acknowledged.
+    #[must_use]
+    pub fn held_since(&self) -> Option<BoardTime> {
+        let state = self.log.state();
+        state.held.oldest(&state.acked)
+    }
+
+    /// Acknowledgements so far that said something new.
+    #[must_use]
+    pub fn acks(&self) -> u64 {
+        self.log.state().acks
+    }
+
+    /// Writes what waits for the disk; returns what had to be dropped.
+    fn write(&mut self) -> Vec<Gap> {
         if !self.stalled {
             let written = self.write_pending();
             if let Err(error) = written.and_then(|()| self.sync_full_segment()) {
@@ -100,16 +157,16 @@ impl RunLog {
             }
         }
         if self.pending_bytes() <= self.log.limits.pending_bytes {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         // The last attempt before anything is dropped.
         match self.sync() {
-            Ok(()) => Ok(Vec::new()),
-            Err(_) => Ok(self.drop_over_bound()),
+            Ok(()) => Vec::new(),
+            Err(_) => self.drop_over_bound(),
         }
     }
 
-    /// Makes all frames durable. On an error they stay in memory and are
+    /// Makes all frames durable that are not held. On an error they stay in memory and are
     /// tried again at the next call.
     ///
     /// # Errors
@@ -139,10 +196,11 @@ impl RunLog {
         }
     }
 
-    fn take(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+    /// The frame, and the state that may take it.
+    fn take(&self, bytes: &[u8]) -> Result<(SpooledFrame, MutexGuard<'_, LogState>), SpoolError> {
         let frame = frame::decode(bytes).map_err(|source| SpoolError::NotAFrame { source })?;
         let (header, identity) = (frame.header, frame.header.identity);
-        let mut state = self.log.state();
+        let state = self.log.state();
         if state.removed {
             return Err(SpoolError::Removed { run: self.log.run.clone() });
         }
@@ -150,8 +208,7 @@ impl RunLog {
         if identity.sequence < next {
             return Err(SpoolError::OutOfOrder { identity, next });
         }
-        state.push(SpooledFrame { header, bytes: frame.bytes.into() });
-        Ok(())
+        Ok((SpooledFrame { header, bytes: frame.bytes.into() }, state))
     }
 
     fn drop_over_bound(&self) -> Vec<Gap> {

@@ -17,7 +17,7 @@ use wattline_agent::server::feed::{Feed, Wanted};
 use wattline_agent::spool::{Limits, ModelStorage, RecoveredRun, Spool};
 use wattline_protocol::command::{Command, Refusal, Reply, Side};
 use wattline_protocol::record::{
-    BoardState, ClockSnapshot, Record, RunId, RunOutcome, WindowClose, kind,
+    BoardState, ClockSnapshot, Gap, Record, RunId, RunOutcome, WindowClose, kind,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
@@ -366,30 +366,34 @@ impl Recording {
     }
 
     /// The writer takes up to `most` frames.
-    fn write(&mut self, most: usize, ledger: &mut Ledger) {
+    fn write(&mut self, most: usize, now: BoardTime, ledger: &mut Ledger) {
         for _ in 0..most {
             let Some(bytes) = self.parcels.pop_front() else { return };
             ledger.taken(&bytes);
-            for gap in self.writer.frame(&bytes) {
-                trace!("dropped by policy: {gap:?}");
-                ledger.dropped(self.run, &gap);
-                self.tells.push_back(gap.into());
-            }
+            let gaps = self.writer.frame(&bytes, now);
+            self.dropped(gaps, ledger);
+        }
+    }
+
+    fn dropped(&mut self, gaps: Vec<Gap>, ledger: &mut Ledger) {
+        for gap in gaps {
+            trace!("dropped by policy: {gap:?}");
+            ledger.dropped(self.run, &gap);
+            self.tells.push_back(gap.into());
         }
     }
 
     fn sync(&mut self, now: BoardTime, ledger: &mut Ledger) -> bool {
         let synced = self.writer.sync(now);
+        self.dropped(synced.gaps, ledger);
         self.tells.extend(synced.notice.map(Record::from));
-        if synced.durable {
-            ledger.promised(self.run);
-        }
+        ledger.promised(self.run, synced.durable, &self.writer.durable_ends());
         synced.durable
     }
 
     /// All that was recorded so far goes to the disk; true where it is durable.
     fn settle(&mut self, now: BoardTime, ledger: &mut Ledger) -> bool {
-        self.write(usize::MAX, ledger);
+        self.write(usize::MAX, now, ledger);
         self.sync(now, ledger)
     }
 
@@ -432,7 +436,7 @@ impl Recording {
             return;
         }
         let most = if lazy { dice.place(6) } else { usize::MAX };
-        self.write(most, ledger);
+        self.write(most, now, ledger);
         if self.writer.is_sync_due(now) && !(lazy && dice.chance(300)) {
             self.sync(now, ledger);
         }

@@ -52,6 +52,22 @@ struct Entry {
 }
 
 impl Entry {
+    /// True for a record that the board need not keep once a host has it. Written
+    /// down here anew: a product that counts others among them is accused.
+    fn may_bypass(&self) -> bool {
+        let kinds = [
+            kind::SAMPLE_BLOCK,
+            kind::INFERENCE_SPANS,
+            kind::LAYER_SPANS,
+            kind::GPU_SPANS,
+            kind::CLOCK_SNAPSHOT,
+            kind::BOARD_STATE,
+            kind::PHASE_MARK,
+            kind::TRIAL_LOADED,
+        ];
+        self.bytes.get(3).is_some_and(|kind| kinds.contains(kind))
+    }
+
     /// True for a record that says why others are absent.
     fn explains(&self) -> bool {
         matches!(self.bytes.get(3), Some(&(kind::GAP | kind::EPOCH_END)))
@@ -152,12 +168,20 @@ impl Ledger {
         }
     }
 
-    /// All that the spool took of the run is durable, it says.
-    pub(crate) fn promised(&mut self, run: usize) {
+    /// What the spool took of the run is durable up to these ends, it says;
+    /// and, where a sync `succeeded`, all that no host may take in its stead.
+    pub(crate) fn promised(&mut self, run: usize, succeeded: bool, ends: &[StreamEnd]) {
         let Some(open) = self.open.get_mut(&run) else { return };
         let entries = &mut self.entries;
+        let reached = |&(epoch, stream, _): &Number, next: u64| {
+            let end = ends.iter().find(|end| (end.epoch, end.stream) == (epoch, stream));
+            end.is_some_and(|end| next <= end.next)
+        };
         open.retain(|number| match entries.get_mut(number) {
-            Some(entry) if entry.taken => {
+            Some(entry)
+                if entry.taken
+                    && ((succeeded && !entry.may_bypass()) || reached(number, entry.next)) =>
+            {
                 entry.promised = true;
                 false
             }
@@ -230,12 +254,14 @@ impl Ledger {
     }
 
     /// Holds a host's store of a run against the ledger. `acked` is what the
-    /// host acknowledged; a `whole` recording must explain every number.
+    /// host acknowledged, `elsewhere` what other hosts did; a `whole` recording
+    /// must explain every number.
     pub(crate) fn audit(
         &mut self,
         (host, run): (usize, usize),
         store: &Store,
         acked: &BTreeMap<(u32, u32), u64>,
+        elsewhere: &BTreeMap<(u32, u32), u64>,
         whole: bool,
     ) {
         let mut account = Account {
@@ -254,7 +280,7 @@ impl Ledger {
         if let Err(error) = account.read(store) {
             return self.accuse(Charge::Lost, format!("host {host}, run {run}: {error}"));
         }
-        account.explain(acked, whole);
+        account.explain(acked, elsewhere, whole);
     }
 }
 
@@ -292,7 +318,12 @@ impl Account<'_> {
     }
 
     /// Every recorded number is held or explained.
-    fn explain(self, acked: &BTreeMap<(u32, u32), u64>, whole: bool) {
+    fn explain(
+        self,
+        acked: &BTreeMap<(u32, u32), u64>,
+        elsewhere: &BTreeMap<(u32, u32), u64>,
+        whole: bool,
+    ) {
         let Self { ledger, host, run, held, epoch_ends, told_in, gaps, gap_records, .. } = self;
         // A run whose RUN_END the disk lost ended where no more was there.
         let hurt = whole && ledger.is_end_hurt(run);
@@ -314,7 +345,9 @@ impl Account<'_> {
             }
             let place = format!("host {host}, run {run}, {number:?} to {}", entry.next);
             let removed = ledger.removed.contains(&run);
-            let excused = entry.dropped || entry.damaged || entry.at_risk || removed;
+            let bypassed = entry.may_bypass()
+                && elsewhere.get(&(epoch, stream)).is_some_and(|next| entry.next <= *next);
+            let excused = entry.dropped || entry.damaged || entry.at_risk || removed || bypassed;
             if !excused || acknowledged {
                 let how = if acknowledged { "acknowledged" } else { "recorded" };
                 let text = format!("{place} was {how} and is not there ({entry:?})");
@@ -324,7 +357,9 @@ impl Account<'_> {
             // An epoch that a later one does not name left nothing on the disk.
             let ends = epoch_ends.get(&epoch).map(Vec::as_slice).unwrap_or_default();
             let end = ends.iter().find(|end| end.stream == stream).map_or(0, |end| end.next);
-            let behind_end = epoch < told_in && sequence >= end;
+            // Of what never touched the disk, the run's end alone may tell.
+            let behind_end =
+                epoch < told_in && sequence >= end || bypassed && ledger.end_hurt.contains(&run);
             if !in_gap && !behind_end && !ledger.unsaid.contains(&run) {
                 findings.push((Charge::SilentGap, format!(
                     "{place} is absent without a word ({entry:?}; epochs told of in {told_in}, end {end})"
@@ -354,7 +389,10 @@ impl Ledger {
             || self.entries.values().any(|entry| {
                 entry.run == run && entry.at_risk && entry.bytes.get(3) == Some(&kind::GAP)
             })
-            || self.open.get(&run).is_some_and(|open| !open.is_empty())
+            || self.open.get(&run).is_some_and(|open| {
+                let gap = |entry: &Entry| entry.bytes.get(3) == Some(&kind::GAP);
+                open.iter().any(|number| self.entries.get(number).is_some_and(gap))
+            })
     }
 }
 

@@ -10,7 +10,7 @@ use wattline_protocol::planted::plant;
 use crate::night;
 
 /// All planted bugs, by the name at their place.
-pub const MUTANTS: [&str; 27] = [
+pub const MUTANTS: [&str; 30] = [
     "a segment is not synced",
     "a folder is not synced",
     "a failed segment is written on",
@@ -23,6 +23,9 @@ pub const MUTANTS: [&str; 27] = [
     "an epoch slot is not synced",
     "one frame too many counts as durable",
     "dropped spans are not told",
+    "a held frame that is due is dropped",
+    "a held frame counts as acknowledged once it is read",
+    "a frame overtakes what is held of its stream",
     "a segment is passed over",
     "a hole between frames is swallowed",
     "one acknowledgement counts for all",

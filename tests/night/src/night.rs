@@ -58,6 +58,7 @@ impl World {
         let limits = Limits {
             segment_bytes: dice.between(600, 8_000),
             pending_bytes: usize::try_from(dice.between(1_200, 16_000)).unwrap_or(1_200),
+            held_bytes: usize::try_from(dice.between(600, 12_000)).unwrap_or(600),
         };
         let chips = u8::try_from(dice.between(1, 2)).unwrap_or(1);
         let trials = u32::try_from(dice.between(1, 3)).unwrap_or(1);
@@ -194,14 +195,8 @@ impl World {
             }
             trace!("run {} is removed: {outcome:?}", status.run);
             if let Some(run) = number_of(&status.run) {
-                let mut acked = BTreeMap::new();
-                for (stream, next) in
-                    self.hosts.iter().filter_map(|host| host.books.get(&run)).flat_map(|b| &b.acked)
-                {
-                    let mark = acked.entry(*stream).or_insert(0);
-                    *mark = (*next).max(*mark);
-                }
-                self.ledger.removed(run, &acked);
+                let books = self.hosts.iter().filter_map(|host| host.books.get(&run));
+                self.ledger.removed(run, &acked_of(books));
             }
             return;
         }
@@ -425,7 +420,11 @@ impl World {
             let mut somewhere = false;
             for (place, host) in self.hosts.iter().enumerate() {
                 let Some(book) = host.books.get(&run) else { continue };
-                self.ledger.audit((place, run), &book.store, &book.acked, book.whole);
+                let others = self.hosts.iter().enumerate().filter(|(other, _)| *other != place);
+                let others = others.filter_map(|(_, host)| host.books.get(&run));
+                let elsewhere = acked_of(others);
+                let (store, acked) = (&book.store, &book.acked);
+                self.ledger.audit((place, run), store, acked, &elsewhere, book.whole);
                 somewhere |= book.whole;
             }
             if !somewhere && self.ledger.has_promised(run) {
@@ -434,6 +433,16 @@ impl World {
             }
         }
     }
+}
+
+/// What any of these recordings' hosts has acknowledged.
+fn acked_of<'a>(books: impl Iterator<Item = &'a Book>) -> BTreeMap<(u32, u32), u64> {
+    let mut acked = BTreeMap::new();
+    for (stream, next) in books.flat_map(|book| &book.acked) {
+        let mark = acked.entry(*stream).or_insert(0);
+        *mark = (*next).max(*mark);
+    }
+    acked
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a night has less than 2^53 ns")]

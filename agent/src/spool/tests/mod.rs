@@ -2,6 +2,7 @@
 
 mod damage;
 mod faults;
+mod held;
 mod night;
 
 use std::sync::Arc;
@@ -35,7 +36,7 @@ fn frame(kind: u8, identity: Identity, count: u16, bytes: usize) -> Vec<u8> {
 }
 
 fn open(model: &ModelStorage) -> Spool {
-    let limits = Limits { segment_bytes: 4096, pending_bytes: 16 * 1024 };
+    let limits = Limits { segment_bytes: 4096, pending_bytes: 16 * 1024, held_bytes: 8 * 1024 };
     Spool::open_within(Arc::new(model.clone()), "board-1", limits).unwrap()
 }
 
