@@ -48,7 +48,7 @@ pub struct Writer {
     full: bool,
     /// Acknowledgements so far, and when the last one was noticed.
     acks: u64,
-    acked: Option<BoardTime>,
+    acked: BoardTime,
 }
 
 /// What a sync came to.
@@ -68,7 +68,9 @@ impl Writer {
     #[must_use]
     pub fn new(log: RunLog, now: BoardTime) -> Self {
         let acks = log.acks();
-        Self { log, synced: now, full: false, acks, acked: None }
+        // A run begins as if a host kept pace: one that is there acknowledges the
+        // first frames before they are due.
+        Self { log, synced: now, full: false, acks, acked: now }
     }
 
     /// Takes one frame; the gaps returned are to be recorded.
@@ -95,9 +97,9 @@ impl Writer {
         let acks = self.log.acks();
         if acks != self.acks {
             self.acks = acks;
-            self.acked = Some(now);
+            self.acked = now;
         }
-        self.acked.is_some_and(|acked| now - acked <= ACKNOWLEDGED_WITHIN)
+        now - self.acked <= ACKNOWLEDGED_WITHIN
     }
 
     /// True where frames have waited for a sync, or been held, long enough.

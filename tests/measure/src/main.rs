@@ -15,6 +15,7 @@ mod kills;
 mod night;
 mod nights;
 mod sampler;
+mod spool;
 mod store;
 mod streams;
 
@@ -46,6 +47,10 @@ const MEASURES: &[&str] = &[
     "clock.error",
     "clock.bound",
     "clock.outside",
+    "spool.write_amplification",
+    "spool.healthy_bytes",
+    "spool.restart",
+    "spool.drain",
     "store.append",
     "store.open",
     "store.open_memory",
@@ -135,6 +140,13 @@ fn main() -> ExitCode {
     }
     if wanted("mutants.") {
         nights::mutants(args.from, &mut emit);
+    }
+    if wanted("spool.")
+        && let Err(error) = spool::run(name, args.from, &mut emit)
+    {
+        // A closed standard error leaves nobody to tell.
+        let _ = writeln!(io::stderr(), "error: spool: {error}");
+        return ExitCode::FAILURE;
     }
     if wanted("store.")
         && let Err(error) = store::run(name, args.from, now_ns, &mut emit)

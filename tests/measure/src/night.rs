@@ -15,8 +15,8 @@ use wattline_protocol::record::{
     AgentBuild, BaselinePlace, BoardDescription, BoardState, Cell, ChannelTiming, ChipDescription,
     ChipKind, ClockSnapshot, ErrorLimits, InferenceSpan, InferenceSpans, Plan, RailDescription,
     RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunStart, Scheduling, Simulation,
-    StreamEnd, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, WarmUp, WindowClose,
-    WindowKind, kind,
+    StreamEnd, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, WarmUp,
+    WindowClose, WindowKind, WindowOpen, kind,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
@@ -74,7 +74,8 @@ pub(crate) fn make(path: &Path, seed: u64) -> Result<(), StoreError> {
     night.store.finish()
 }
 
-fn at(second: u32) -> BoardTime {
+/// Board time of a second's start.
+pub(crate) fn at(second: u32) -> BoardTime {
     START + Nanos::from_secs(i64::from(second))
 }
 
@@ -166,7 +167,7 @@ fn trial_of(slot: u32) -> u32 {
 }
 
 /// Clocks and the board's state each second, and what begins and ends in it.
-fn records_of(second: u32) -> Vec<Record> {
+pub(crate) fn records_of(second: u32) -> Vec<Record> {
     let mut records = vec![
         Record::from(clocks(second)),
         Record::from(BoardState {
@@ -207,8 +208,29 @@ fn records_of(second: u32) -> Vec<Record> {
     records
 }
 
+/// Marks that a board writes before what they announce: the start of a trial,
+/// the opening of a window.
+pub(crate) fn marks_of(second: u32) -> Vec<Record> {
+    let (slot, since) = slot(second);
+    let trial = trial_of(slot);
+    match since {
+        0 if !is_idle(slot) => {
+            vec![Record::from(TrialStart { trial, attempt: 0, at: at(second) })]
+        }
+        begins if begins == TRIAL_EVERY_S - WINDOW_S - 2 => {
+            let kind = if is_idle(slot) {
+                WindowKind::Idle(BaselinePlace::Between)
+            } else {
+                WindowKind::Trial(trial)
+            };
+            vec![Record::from(WindowOpen { window: slot, kind, t0: at(second) })]
+        }
+        _ => Vec::new(),
+    }
+}
+
 /// Inferences of the second that ends.
-fn spans_of(second: u32) -> Option<Record> {
+pub(crate) fn spans_of(second: u32) -> Option<Record> {
     let (slot, since) = slot(second);
     let begins = TRIAL_EVERY_S - WINDOW_S - 2;
     if is_idle(slot) || !(begins..begins + WINDOW_S).contains(&since) {
@@ -266,7 +288,8 @@ fn campaign() -> CampaignSpec {
     resolved.unwrap_or_else(|_| unreachable!())
 }
 
-fn plan() -> Plan {
+/// The campaign's plan.
+pub(crate) fn plan() -> Plan {
     let cell = |number: u32| Cell {
         cell: u16::try_from(number).unwrap_or(0),
         network: format!("network-{:02}", number / 7),
@@ -287,7 +310,8 @@ fn plan() -> Plan {
     Plan { cells: (0..CELLS).map(cell).collect(), trials: slots.map(trial).collect() }
 }
 
-fn run_start() -> RunStart {
+/// The run's first record.
+pub(crate) fn run_start() -> RunStart {
     let run = RunId::new("20261123T190946Z-simulated");
     assert!(run.is_ok(), "a run's id");
     RunStart {
