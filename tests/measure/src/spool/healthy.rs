@@ -98,7 +98,7 @@ impl Board {
         self.now = night::at(second) + Nanos::from_millis(i64::from(step % STEPS * 1_000 / STEPS));
         for row in self.stream.by_ref().take(usize::try_from(1_000 / STEPS).unwrap_or(0)) {
             let mut sweep = Sweep { end: BoardTime(row.time_ticks * 1_000), ..Sweep::default() };
-            sweep.columns = u8::try_from(REGISTERS).unwrap_or(0).into();
+            sweep.columns = u8::try_from(REGISTERS).unwrap_or(0);
             for (place, code) in sweep.codes.iter_mut().zip(row.codes) {
                 *place = code;
             }
