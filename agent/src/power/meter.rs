@@ -360,15 +360,23 @@ impl Input {
 
 /// Counts from one reading of a counter to the next, over one wrap at most:
 /// readings are milliseconds apart and the shortest wrap (32 bit of 15.3 µJ at
-/// 250 W) takes four minutes. `None` where a counter that tells no end fell
-/// back: it was reset.
+/// 250 W) takes four minutes. A counter that tells no end is taken to wrap at 32
+/// bit where it fell from the last sixteenth of them into the first; `None` where
+/// it fell otherwise: it was reset.
 fn difference(before: u64, now: u64, wraps_at: Option<u64>) -> Option<u64> {
     match (now.checked_sub(before), wraps_at) {
         (Some(counted), _) => Some(counted),
         (None, Some(last)) => Some(last.checked_sub(before)?.saturating_add(now)),
-        (None, None) => None,
+        (None, None) => {
+            let near = WRAP_ASSUMED / 16;
+            let is_wrap = (WRAP_ASSUMED - near..=WRAP_ASSUMED).contains(&before) && now < near;
+            is_wrap.then(|| WRAP_ASSUMED - before + now)
+        }
     }
 }
+
+/// Largest count of a counter that tells no end and is not of 64 bit.
+const WRAP_ASSUMED: u64 = 0xffff_ffff;
 
 fn codes(first: f64, second: f64) -> Reading {
     let (one, other) = (saturated(first), saturated(second));

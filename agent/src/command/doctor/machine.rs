@@ -59,10 +59,37 @@ fn governor() -> Check {
     }
 }
 
-/// What this executable's CPU kernels were built for.
+/// What this executable computes with, and what the cores offer it.
 fn kernels() -> Check {
     let own = if cfg!(feature = "own-kernels") { "own kernels" } else { "candle's kernels" };
-    Check::good("kernels", format!("{own}; {}", std::env::consts::ARCH))
+    let vectors = vectors();
+    let vectors = if vectors.is_empty() { "no vector unit".into() } else { vectors.join(" ") };
+    Check::good("kernels", format!("{own}; {} with {vectors}", std::env::consts::ARCH))
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vectors() -> Vec<&'static str> {
+    let detected = [
+        ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+        ("fma", std::arch::is_x86_feature_detected!("fma")),
+        ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+    ];
+    detected.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+}
+
+#[cfg(target_arch = "aarch64")]
+fn vectors() -> Vec<&'static str> {
+    let detected = [
+        ("neon", std::arch::is_aarch64_feature_detected!("neon")),
+        ("fp16", std::arch::is_aarch64_feature_detected!("fp16")),
+        ("dotprod", std::arch::is_aarch64_feature_detected!("dotprod")),
+    ];
+    detected.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect()
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn vectors() -> Vec<&'static str> {
+    Vec::new()
 }
 
 fn gpu_of_board() -> Check {

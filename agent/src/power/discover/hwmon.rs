@@ -21,8 +21,11 @@ use crate::power::meter::{Count, CountSource, Files};
 /// Millivolts, milliamperes; microwatts, microjoules.
 const MILLI: f64 = 1e-3;
 const MICRO: f64 = 1e-6;
-/// Files of one kind that a driver can have.
-const FILES_MAX: u8 = 64;
+/// Files of one kind that a driver can have: `amd_energy` has one a core and
+/// one a socket, 2 × 256 cores at most.
+const FILES_MAX: u16 = 1_024;
+/// Pairs of volts and amperes that one driver can have.
+const PAIRS_MAX: u8 = 64;
 
 /// A hwmon folder.
 struct Hwmon {
@@ -171,13 +174,13 @@ impl Hwmon {
         if self.rails_of("power", &["input", "average"], search) {
             return;
         }
-        for channel in 1..=FILES_MAX {
+        for channel in 1..=PAIRS_MAX {
             let file = |kind: &str, what: &str| self.folder.join(format!("{kind}{channel}_{what}"));
             let (volts, amperes) = (file("in", "input"), file("curr", "input"));
             if is_shown(&volts) && is_shown(&amperes) {
                 let label = text(&file("curr", "label")).or_else(|| text(&file("in", "label")));
                 let mut draft =
-                    self.draft(&self.name, channel, label.or(Some(self.named(channel))));
+                    self.draft(&self.name, channel, label.or(Some(self.named(u16::from(channel)))));
                 draft.take(volts_amperes(volts, amperes));
                 search.add(draft);
             }
@@ -186,20 +189,21 @@ impl Hwmon {
 
     fn rails_of(&self, quantity: &str, suffixes: &[&str], search: &mut Search<'_>) -> bool {
         let mut any = false;
-        let file =
-            |channel: u8, what: &str| self.folder.join(format!("{quantity}{channel}_{what}"));
+        let file = |number: u16, what: &str| self.folder.join(format!("{quantity}{number}_{what}"));
+        let numbers = self.numbers(quantity);
         let labels: Vec<String> =
-            (1..=FILES_MAX).filter_map(|channel| text(&file(channel, "label"))).collect();
-        for channel in 1..=FILES_MAX {
-            let paths = suffixes.iter().map(|suffix| file(channel, suffix));
+            numbers.iter().filter_map(|&number| text(&file(number, "label"))).collect();
+        for of in numbers {
+            let paths = suffixes.iter().map(|suffix| file(of, suffix));
             let Some(path) = paths.into_iter().find(|path| is_shown(path)) else { continue };
             any = true;
-            let label = text(&file(channel, "label"));
+            // Only a name's number: what is read is the file.
+            let channel = u8::try_from(of).unwrap_or(u8::MAX);
+            let label = text(&file(of, "label"));
             let inner = label.as_deref().is_some_and(|label| is_contained(label, &labels));
-            let mut draft = self.draft(&self.name, channel, label.or(Some(self.named(channel))));
-            draft.period_ms =
-                number(&self.folder.join(format!("{quantity}{channel}_average_interval")))
-                    .filter(|_| quantity == "power");
+            let mut draft = self.draft(&self.name, channel, label.or(Some(self.named(of))));
+            draft.period_ms = number(&self.folder.join(format!("{quantity}{of}_average_interval")))
+                .filter(|_| quantity == "power");
             draft.take(match quantity {
                 "energy" => Files::Energy { counter: Count::of_file(path, MICRO), wraps_at: None },
                 _ => Files::Power(Count::of_file(path, MICRO)),
@@ -212,8 +216,20 @@ impl Hwmon {
         any
     }
 
-    fn named(&self, channel: u8) -> String {
-        if channel == 1 { self.name.clone() } else { format!("{} {channel}", self.name) }
+    /// Numbers of the driver's files of one quantity (`energy12_input`: 12), in
+    /// their order.
+    fn numbers(&self, quantity: &str) -> Vec<u16> {
+        let names = entries_named(&self.folder, quantity);
+        let number = |path: &PathBuf| -> Option<u16> {
+            let digits = name_of(path).strip_prefix(quantity)?.split('_').next()?;
+            digits.parse().ok().filter(|number| (1..=FILES_MAX).contains(number))
+        };
+        let numbers: BTreeSet<u16> = names.iter().filter_map(number).collect();
+        numbers.into_iter().collect()
+    }
+
+    fn named(&self, number: u16) -> String {
+        if number == 1 { self.name.clone() } else { format!("{} {number}", self.name) }
     }
 
     fn nothing_to_read(&self, chip: &str, search: &mut Search<'_>) {

@@ -18,6 +18,8 @@ use crate::power::meter::{Count, Files};
 
 /// Millivolts, milliamperes, milliwatts.
 const MILLI: f64 = 1e-3;
+/// Above it a shunt is told in µΩ.
+const SHUNT_OHM_MAX: f64 = 100.0;
 
 /// Lists what IIO drivers give; returns how many gave something.
 pub(super) fn find(search: &mut Search<'_>) -> usize {
@@ -92,7 +94,7 @@ fn one_channel(folder: &Path, place: Option<&Place>, search: &mut Search<'_>) {
     let mut draft = draft(folder, place, chip, 1, text(&folder.join("label")));
     let shunt = ["in_shunt_resistor", "in_current3_shunt_resistor", "shunt_resistor"];
     let shunt = shunt.iter().find_map(|name| number(&folder.join(name)));
-    draft.shunt_ohm = ohms(shunt.map(|ohm| ohm * 1e6)).or_else(|| inside(kind));
+    draft.shunt_ohm = ohms(shunt.map(micro_ohm)).or_else(|| inside(kind));
     let raw = |stem: &str| {
         let scale = number(&folder.join(format!("{stem}_scale"))).unwrap_or(1.0);
         Count::of_file(folder.join(format!("{stem}_raw")), scale * MILLI)
@@ -103,6 +105,12 @@ fn one_channel(folder: &Path, place: Option<&Place>, search: &mut Search<'_>) {
     let amperes = amperes.iter().find(is_there).unwrap_or(&"in_current3");
     draft.take(Files::VoltsAmperes { volts: raw(volts), amperes: raw(amperes) });
     search.add(draft);
+}
+
+/// A shunt as an IIO driver tells it, in µΩ: in ohms by `ina2xx-adc`, in µΩ by
+/// others. No monitor's shunt is above 100 Ω, and none is below 100 µΩ.
+fn micro_ohm(told: f64) -> f64 {
+    if told > SHUNT_OHM_MAX { told } else { told * 1e6 }
 }
 
 fn draft(

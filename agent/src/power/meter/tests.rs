@@ -95,6 +95,9 @@ fn a_counter_becomes_mean_watts_also_over_its_wrap() {
 fn a_counter_that_fell_back_without_a_known_end_is_no_row() {
     assert_eq!(difference(10, 25, None), Some(15));
     assert_eq!(difference(25, 10, None), None);
+    // 32 bit, told by nobody.
+    assert_eq!(difference(0xffff_fff0, 4, None), Some(19));
+    assert_eq!(difference(0xffff_fff0, 0x8000_0000, None), None);
     assert_eq!(difference(25, 10, Some(20)), None);
     assert_eq!(difference(15, 10, Some(20)), Some(15));
 }

@@ -380,3 +380,28 @@ fn a_rail_without_a_label_has_the_role_that_the_profile_gives_its_place() {
     assert_eq!(found.rails[0].role, RailRole::Total);
     assert_eq!(found.expectation.profile.as_deref(), Some("jetson-orin-nx"));
 }
+
+#[test]
+fn all_counters_of_a_large_processor_are_seen_and_its_cores_are_in_its_sockets() {
+    let tree = Tree::new();
+    let hwmon = "class/hwmon/hwmon0";
+    tree.file(&format!("{hwmon}/name"), "amd_energy\n");
+    for number in 1..=258_u32 {
+        let label = match number {
+            1..=256 => format!("Ecore{:03}", number - 1),
+            _ => format!("Esocket{}", number - 257),
+        };
+        tree.file(&format!("{hwmon}/energy{number}_label"), label);
+        tree.file(&format!("{hwmon}/energy{number}_input"), "1000000\n");
+    }
+    let found = find(tree.root());
+    assert_eq!(found.rails.len(), 258);
+    let sampled: Vec<&str> = found
+        .rails
+        .iter()
+        .filter(|rail| rail.skipped.is_none())
+        .map(|rail| rail.name.as_str())
+        .collect();
+    assert_eq!(sampled, ["Esocket0", "Esocket1"]);
+    assert_eq!(skipped(&found, "Ecore200"), Some(Some(SkipReason::Contained)));
+}
