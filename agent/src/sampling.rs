@@ -8,17 +8,17 @@ use std::sync::Arc;
 use thiserror::Error;
 use tracing::warn;
 use wattline_protocol::record::{
-    BoardExpectation, ChipDescription, ChipKind, DriverSetting, RailDescription, RailEnergy,
-    SamplerReport, Scheduling, Simulation, SkipReason,
+    AlarmCounts, BoardExpectation, ChipDescription, ChipKind, DriverSetting, RailDescription,
+    RailEnergy, SamplerReport, Scheduling, Simulation, SkipReason,
 };
 use wattline_protocol::units::BoardTime;
 
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::power::bus::I2cBus;
 use crate::power::bus::linux::LinuxBus;
 use crate::power::bus::sim::{LoadMeter, SimBoard};
 use crate::power::chip::{ChipError, Profile};
-use crate::power::discover::{self, ChipRails, Found};
+use crate::power::discover::{self, Alarms, ChipRails, Found};
 use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, ring};
 use crate::power::sampler::{Sampler, SamplerHandle, Stepped};
@@ -173,6 +173,7 @@ pub struct Sampling {
     pub refused: Vec<(String, SkipReason)>,
     /// Kernel drivers that are set for the run. Dropped after the samplers.
     held: Option<Held>,
+    alarms: Alarms,
 }
 
 /// What is known at the end of a run's sampling.
@@ -201,15 +202,24 @@ impl Sampling {
     pub fn start_held(source: &PowerSource, desk: &Desk) -> Result<Self, SamplingError> {
         match source {
             PowerSource::Simulated { .. } => Self::start(source),
-            PowerSource::Real(found) => match desk.exclusive() {
-                None => Self::start_with(source, Some(desk.hold(&found.places()))),
-                Some(profile) => {
-                    let held = desk.take(&found.held())?;
-                    let ours = found.with_ours(&held.taken(), profile);
-                    Self::start_with(&PowerSource::Real(ours), Some(held))
-                }
-            },
+            PowerSource::Real(found) => {
+                let started = match desk.exclusive() {
+                    None => Self::start_with(source, Some(desk.hold(&found.places())))?,
+                    Some(profile) => {
+                        let held = desk.take(&found.held())?;
+                        let ours = found.with_ours(&held.taken(), profile);
+                        Self::start_with(&PowerSource::Real(ours), Some(held))?
+                    }
+                };
+                Ok(Self { alarms: desk.alarms(), ..started })
+            }
         }
+    }
+
+    /// Over-current alarms and counters now; `trial` has just ended.
+    #[must_use]
+    pub fn alarm_counts(&self, trial: Option<u32>) -> Option<AlarmCounts> {
+        self.alarms.read(SystemClock.now(), trial)
     }
 
     fn start_with(source: &PowerSource, held: Option<Held>) -> Result<Self, SamplingError> {
@@ -225,7 +235,17 @@ impl Sampling {
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
         let refused_errno = granted.and_then(|granted| granted.refusal_errno);
-        Ok(Self { samplers, chips, rails, scheduling, refused_errno, lanes, refused, held })
+        Ok(Self {
+            samplers,
+            chips,
+            rails,
+            scheduling,
+            refused_errno,
+            lanes,
+            refused,
+            held,
+            alarms: Alarms::default(),
+        })
     }
 
     /// What is set of the chips' kernel drivers.

@@ -9,14 +9,15 @@
 use wattline_protocol::campaign_spec::{CampaignSpec, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
-    AgentBuild, BaselinePlace, BoardDescription, BoardExpectation, BoardState, Cell, ChannelTiming,
-    ChipDescription, ChipKind, ClockSnapshot, DriverAttribute, DriverSetting, EpochEnd,
-    ErrorLimits, FailureCause, Gap, GapReason, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans,
-    LatenessHistogram, LayerDescription, LayerSpans, Mismatch, Notice, NoticeKind, PhaseMark,
-    PhaseName, Plan, RailDescription, RailEnergy, RailInside, RailRole, RailSource, Record, RunEnd,
-    RunId, RunOutcome, RunStart, SamplerReport, Scheduling, SettingOutcome, Simulation, StreamEnd,
-    SweepsLost, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, WarmUp,
-    WindowAbandon, WindowClose, WindowKind, WindowOpen,
+    AgentBuild, AlarmCount, AlarmCounts, AlarmKind, BaselinePlace, BoardDescription,
+    BoardExpectation, BoardState, Cell, ChannelTiming, ChipDescription, ChipKind, ClockSnapshot,
+    DriverAttribute, DriverSetting, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason, GpuSpan,
+    GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans,
+    Mismatch, Notice, NoticeKind, PhaseMark, PhaseName, Plan, RailDescription, RailEnergy,
+    RailInside, RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunStart, SamplerReport,
+    Scheduling, SettingOutcome, Simulation, StreamEnd, SweepsLost, Temperature, Trial, TrialEnd,
+    TrialLoaded, TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind,
+    WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -42,6 +43,8 @@ fn records() -> Vec<Record> {
         }
         .into(),
     );
+    let counter = AlarmCount { name: "oc1_event_cnt".into(), kind: AlarmKind::Count, value: 300 };
+    records.push(AlarmCounts { at: AT, trial: Some(300), counts: vec![counter] }.into());
     records
 }
 

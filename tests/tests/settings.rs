@@ -255,3 +255,67 @@ fn a_simulated_chip_divides_its_time_as_asked() {
         .collect();
     assert_eq!(rails, ["VDD_IN"]);
 }
+
+/// `cells.csv` of a run of one window.
+fn cells_of_a_run(sandbox: &Sandbox, agent: &Agent) -> String {
+    let more = ["--batch", "1", "--windows", "1", "--out", "run"];
+    let on = ["run", "--on", &agent.address()];
+    let run = sandbox.wattline(&[&on[..], &SMALL[..], &more[..]].concat());
+    assert!(matches!(run.code, Some(0 | 4)), "{run:#?}");
+    sandbox.wattline(&["export", "run", "--to", "csv", "--out", "tables"]).ends_with(0);
+    fs::read_to_string(sandbox.work().join("tables/cells.csv")).unwrap()
+}
+
+#[test]
+fn an_over_current_alarm_flags_the_trial_in_report_and_table() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    tree.write("curr1_crit_alarm", "1");
+    let counters = tree.root.join("class/hwmon/hwmon7");
+    fs::create_dir_all(&counters).unwrap();
+    fs::write(counters.join("oc1_event_cnt"), "12\n").unwrap();
+    let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
+    let cells = cells_of_a_run(&sandbox, &agent);
+    assert!(cells.contains("over_current"), "{cells}");
+    let page = fs::read_to_string(sandbox.work().join("run/report.html")).unwrap();
+    assert!(page.contains("the board may have been throttled"));
+    let read: Vec<_> = agent
+        .recorded()
+        .records()
+        .into_iter()
+        .filter_map(|record| match record {
+            Record::AlarmCounts(counts) => Some((counts.trial, counts.counts.len())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(read, [(None, 2), (Some(0), 2)]);
+}
+
+#[test]
+fn jetpack_4s_own_averaging_is_recorded_and_flags_what_is_measured_through_it() {
+    let sandbox = Sandbox::new();
+    let root = sandbox.path("sys");
+    let (client, driver) =
+        (root.join("bus/i2c/devices/6-0040"), root.join("bus/i2c/drivers/ina3221x"));
+    let channel = client.join("iio:device0");
+    fs::create_dir_all(&driver).unwrap();
+    fs::create_dir_all(&channel).unwrap();
+    std::os::unix::fs::symlink(&driver, client.join("driver")).unwrap();
+    for (file, value) in [
+        (client.join("name"), "ina3221x"),
+        (channel.join("name"), "ina3221x"),
+        (channel.join("rail_name_0"), "POM_5V_IN"),
+        (channel.join("in_voltage0_input"), "5000"),
+        (channel.join("in_current0_input"), "800"),
+        (channel.join("in_power0_input"), "4000"),
+    ] {
+        fs::write(file, format!("{value}\n")).unwrap();
+    }
+    let board = format!("--sysfs-root={}", root.display());
+    let flags = AgentFlags { board, ..AgentFlags::named(&sandbox, "board") };
+    let agent = Agent::start_with(&sandbox, flags);
+    let cells = cells_of_a_run(&sandbox, &agent);
+    assert!(cells.contains("averaged"), "{cells}");
+    let expected = [(DriverAttribute::Samples, SettingOutcome::Fixed, 64, 64)];
+    assert_eq!(of_settings(&agent), expected);
+}

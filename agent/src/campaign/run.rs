@@ -156,6 +156,7 @@ impl Loop {
     }
 
     fn work(mut self, queue: &Receiver<Incoming>) {
+        self.record_alarms(None);
         let first = std::mem::take(&mut self.first);
         self.perform(first);
         while let Some(deadline) = self.campaign.as_ref().and_then(Campaign::deadline) {
@@ -256,7 +257,22 @@ impl Loop {
                 shown.ends = *run_ends;
             });
         }
+        let ended = match &record {
+            Record::TrialEnd(end) => Some(end.trial),
+            _ => None,
+        };
         self.recorder.record(record);
+        if ended.is_some() {
+            self.record_alarms(ended);
+        }
+    }
+
+    /// What the board counts of over-currents, after a trial or before the first.
+    fn record_alarms(&self, trial: Option<u32>) {
+        let counts = self.sampling.as_ref().and_then(|sampling| sampling.alarm_counts(trial));
+        if let Some(counts) = counts {
+            self.recorder.record(counts);
+        }
     }
 
     fn close_window(&mut self, token: &WindowToken, t1: BoardTime, work: Work) {

@@ -9,6 +9,7 @@
 //! board's name.
 //! Source: Linux Documentation/hwmon/ina3221.rst and ina2xx.rst.
 
+mod alarms;
 mod driven;
 mod expected;
 mod given;
@@ -41,6 +42,7 @@ use super::ring::SweepProducer;
 use super::sampler::{SamplerCore, SamplerParts};
 use crate::clock::Clock;
 
+pub use alarms::Alarms;
 pub use driven::{DrivenChip, monitor_at, monitors};
 pub use given::GivenRail;
 pub use hwmon::inside as inner_shunt_ohm;

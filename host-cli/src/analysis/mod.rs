@@ -11,6 +11,7 @@ mod baseline;
 mod cells;
 mod clock_offset;
 pub mod compare;
+mod conditions;
 pub mod drift;
 pub mod energy;
 mod error;

@@ -158,6 +158,11 @@ pub enum Reason {
     /// The rails are a power chip's own converters, which see a part of the
     /// board.
     Estimate,
+    /// An over-current alarm was raised, or the board counted one, within the
+    /// trial.
+    OverCurrent,
+    /// A chip averages by a filter that mixes what was before a window into it.
+    Averaged,
 }
 
 impl Reason {
@@ -185,6 +190,8 @@ impl Reason {
             Self::Undersampled => "undersampled",
             Self::Repeated => "repeated",
             Self::Estimate => "estimate",
+            Self::OverCurrent => "over_current",
+            Self::Averaged => "averaged",
         }
     }
 
@@ -216,6 +223,14 @@ impl Reason {
             Self::Repeated => "the agent ended before the trial did; it was measured again",
             Self::Estimate => {
                 "an estimate: the power chip's own converters see a part of the board, not its input"
+            }
+            Self::OverCurrent => {
+                "an over-current alarm or counter rose within the trial: the board may have been \
+                 throttled"
+            }
+            Self::Averaged => {
+                "the chip's averaging is an exponential filter: what went before a window is mixed \
+                 into it"
             }
         }
     }

@@ -43,6 +43,8 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::NoTotalRail
         | Reason::FewWindows
         | Reason::TrialFailed
+        | Reason::OverCurrent
+        | Reason::Averaged
         | Reason::Stopped
         | Reason::Estimate => Verdict::Flagged,
         // The mean over a train of inferences is as good as ever.

@@ -3,13 +3,14 @@
 //! Owns what is judged from a single window. Knows nothing of repeats.
 //! Theory: `docs/method.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wattline_protocol::campaign_spec::{CampaignSpec, Mode};
 use wattline_protocol::record::{InferenceSpan, RailEnergy, TrialEnd, WindowClose, WindowKind};
 use wattline_protocol::units::{BoardTime, Joules};
 
 use super::baseline::{Idle, Level, level_at};
+use super::conditions;
 use super::energy::{Integral, Point, Sensor, integrate};
 use super::error::AnalysisError;
 use super::model::{Energy, Reason, Term, WindowResult};
@@ -40,6 +41,8 @@ pub(super) struct Windows<'a> {
     spans: BTreeMap<(u32, u32), Vec<InferenceSpan>>,
     ends: BTreeMap<(u32, u32), TrialEnd>,
     idles: &'a [Idle],
+    over_currents: BTreeSet<(u32, u32)>,
+    averaged: BTreeSet<u32>,
 }
 
 impl<'a> Windows<'a> {
@@ -65,6 +68,8 @@ impl<'a> Windows<'a> {
             spans,
             ends: ends.map(|end| ((end.epoch, end.record.trial), end.record)).collect(),
             idles,
+            over_currents: conditions::over_currents(recording),
+            averaged: conditions::averaged(recording),
         }
     }
 
@@ -113,6 +118,10 @@ impl<'a> Windows<'a> {
         reasons.extend((!measured.total).then_some(Reason::NoTotalRail));
         reasons.extend(measured.is_estimate().then_some(Reason::Estimate));
         reasons.extend(self.warm_up_reason((epoch, trial)));
+        let rose = self.over_currents.contains(&(epoch, trial));
+        reasons.extend(rose.then_some(Reason::OverCurrent));
+        let is_averaged = self.averaged.contains(&epoch);
+        reasons.extend(is_averaged.then_some(Reason::Averaged));
         reasons.extend(level.is_none().then_some(Reason::NoBaseline));
         reasons.extend(drift_reason(level.as_ref(), net.as_ref(), close));
         reasons.extend(speed_differs(close, &lengths).then_some(Reason::Unsteady));

@@ -22,10 +22,10 @@ use wattline_protocol::block::{BlockCodec, BlockError};
 use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
-    BoardExpectation, BoardState, ClockSnapshot, DriverSetting, EpochEnd, Gap, GapReason, GpuSpans,
-    InferenceSpans, LayerSpans, Notice, PhaseMark, Plan, Record, RecordError, RunEnd, RunStart,
-    SamplerReport, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart, WindowAbandon,
-    WindowClose, WindowOpen, kind,
+    AlarmCounts, BoardExpectation, BoardState, ClockSnapshot, DriverSetting, EpochEnd, Gap,
+    GapReason, GpuSpans, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan, Record, RecordError,
+    RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart,
+    WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -134,6 +134,8 @@ pub struct Recording {
     pub spans: Records<InferenceSpans>,
     /// GPU time of inferences.
     pub gpu_spans: Records<GpuSpans>,
+    /// Over-current alarms and counters, at the start and after each trial.
+    pub alarm_counts: Records<AlarmCounts>,
     /// Settings of kernel drivers, at a run's start and end.
     pub driver_settings: Records<DriverSetting>,
     /// Layers of inferences.
@@ -320,6 +322,7 @@ impl RecordingBuilder {
             Record::InferenceSpans(record) => put(&mut to.spans, epoch, record),
             Record::LayerSpans(record) => put(&mut to.layer_spans, epoch, record),
             Record::GpuSpans(record) => put(&mut to.gpu_spans, epoch, record),
+            Record::AlarmCounts(record) => put(&mut to.alarm_counts, epoch, record),
             Record::DriverSetting(record) => put(&mut to.driver_settings, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),
             Record::BoardExpectation(record) => put(&mut to.expectations, epoch, record),

@@ -9,6 +9,7 @@
 //! grows at its end, and growth of a structure is a new kind. Kind numbers are
 //! never used again. A kind that a reader does not know is kept as bytes.
 
+mod alarms;
 mod board;
 mod campaign;
 mod expectation;
@@ -19,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use alarms::{AlarmCount, AlarmCounts, AlarmKind};
 pub use board::{
     AgentBuild, BoardDescription, BoardState, ClockSnapshot, EpochEnd, Notice, NoticeKind, RunEnd,
     RunOutcome, RunStart, Scheduling, Simulation, StreamEnd, Temperature,
@@ -182,6 +184,8 @@ records! {
     22 BOARD_EXPECTATION BoardExpectation,
     /// What was set in a chip's kernel driver for the run, and restored.
     23 DRIVER_SETTING DriverSetting,
+    /// Over-current alarms and event counters, at the start and after a trial.
+    24 ALARM_COUNTS AlarmCounts,
 }
 
 fn to_bytes<T: Serialize>(kind: u8, record: &T) -> Result<Vec<u8>, RecordError> {

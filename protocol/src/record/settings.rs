@@ -58,6 +58,8 @@ pub enum SettingOutcome {
         /// The kernel's error number; 0 where it said none.
         errno: i32,
     },
+    /// The driver has no file for it: the run goes on with what it has.
+    Fixed,
 }
 
 /// A setting of a chip's kernel driver, at a run's start or end.

@@ -24,17 +24,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::{info, warn};
-use wattline_protocol::record::{DriverAttribute, DriverSetting, SettingOutcome};
+use wattline_protocol::record::{ChipKind, DriverAttribute, DriverSetting, SettingOutcome};
 
 use self::exclusive::{Buses, LinuxBuses};
 use self::journal::{Entry, Journal, JournalError, Kept, KeptAttribute};
 use self::sysfs::{DriverFiles, SysfsFiles, WANTED};
-use super::chip::Profile;
-use super::discover::{DrivenChip, monitors};
+use super::bus::Address7;
+use super::chip::{AVERAGES, Chip, ChipSetup, Ownership, Profile};
+use super::discover::{Alarms, DrivenChip, monitors};
 use crate::clock::{self, Clock, SystemClock};
 use crate::spool::Storage;
 
 pub use restore::{Ending, RestoreError, WorkedOff};
+
+/// Averaging of L4T's `ina3221x` in continuous mode: CONFIG 0x7727
+/// (`INA3221_CONT_CONFIG_DATA`).
+const L4T_AVERAGING: i64 = 64;
 
 /// Where settings are kept, and through which tree they are changed.
 #[derive(Debug, Clone)]
@@ -67,6 +72,12 @@ impl Desk {
     #[must_use]
     pub fn in_exclusive_mode(self, profile: Profile) -> Self {
         Self { exclusive: Some(profile), ..self }
+    }
+
+    /// Over-current alarms and counters of the same tree.
+    #[must_use]
+    pub fn alarms(&self) -> Alarms {
+        Alarms::find(&self.sysfs_root)
     }
 
     /// The profile of exclusive mode; `None` by default.
@@ -171,7 +182,9 @@ impl Held {
     }
 
     fn set(&mut self, chip: &DrivenChip) {
-        let (Some(driver), Some(folder)) = (&chip.driver, &chip.hwmon) else { return };
+        let (Some(driver), Some(folder)) = (&chip.driver, &chip.hwmon) else {
+            return self.say_fixed(chip);
+        };
         let (allowed, closed) = self.desk.changes(folder);
         for (change, errno) in closed {
             let outcome = match errno {
@@ -210,6 +223,19 @@ impl Held {
         }
     }
 
+    /// JetPack 4's `ina3221x` shows no averaging and has one: as the chip says,
+    /// or where it is not asked, as the driver sets it for continuous mode.
+    fn say_fixed(&mut self, chip: &DrivenChip) {
+        if chip.driver.is_none() || chip.kind != ChipKind::Ina3221 {
+            return;
+        }
+        let found = self.desk.averaging_of(chip).unwrap_or(L4T_AVERAGING);
+        let (attribute, outcome) = (DriverAttribute::Samples, SettingOutcome::Fixed);
+        let (at, bus, address) = (SystemClock.now(), chip.bus, chip.address);
+        let stands = found;
+        self.settings.push(DriverSetting { at, bus, address, attribute, found, stands, outcome });
+    }
+
     fn say(&mut self, chip: &DrivenChip, change: &Change, stands: i64, outcome: SettingOutcome) {
         let (bus, address, attribute, found) =
             (chip.bus, chip.address, change.attribute, change.found);
@@ -245,6 +271,18 @@ impl Change {
 }
 
 impl Desk {
+    /// Averaging that an INA3221's configuration holds; nothing is written.
+    fn averaging_of(&self, chip: &DrivenChip) -> Option<i64> {
+        let mut bus = self.buses.open(&self.sysfs_root, chip.bus).ok()?;
+        let address = Address7::new(chip.address).ok()?;
+        let ownership = Ownership::KernelDriver;
+        let setup = ChipSetup { address, profile: Profile::Fast, ownership };
+        let chip = Chip::new(chip.kind, setup, &[1])?;
+        chip.identify(&mut *bus).ok()?;
+        let config = chip.read_config(&mut *bus).ok()?;
+        AVERAGES.get(usize::from(config >> 9 & 7)).copied().map(i64::from)
+    }
+
     /// Attributes in a driver's folder that differ from what is wanted and may
     /// be written, and those that may not with the kernel's error.
     fn changes(&self, folder: &Path) -> (Vec<Change>, Vec<(Change, i32)>) {

@@ -1,0 +1,132 @@
+//! Conditions under which a window was measured, as the board's own alarms and
+//! drivers tell them.
+//!
+//! Owns which trials saw an over-current and which epochs were averaged over by
+//! a chip's filter. Judges no energy.
+//! Source: TI SBOS576, "Averaging" (an exponential filter); Linux
+//! Documentation/hwmon/ina3221.rst.
+
+use std::collections::BTreeSet;
+
+use wattline_protocol::record::{AlarmCounts, ChipKind, DriverAttribute, SettingOutcome};
+
+use crate::recording::Recording;
+
+/// Averaging of an INA3221's configuration: bits 11:9, 0 is none (SBOS576).
+const AVERAGING_BITS: u16 = 0x0e00;
+
+/// Trials, as (epoch, trial), within which an alarm was raised or a counter rose.
+pub(super) fn over_currents(recording: &Recording) -> BTreeSet<(u32, u32)> {
+    let mut before: Option<(u32, &AlarmCounts)> = None;
+    let mut rose = BTreeSet::new();
+    for counts in &recording.alarm_counts {
+        let (epoch, now) = (counts.epoch, &counts.record);
+        let earlier = before.filter(|(of, _)| *of == epoch).map(|(_, counts)| counts);
+        if let (Some(trial), Some(earlier)) = (now.trial, earlier)
+            && now.rose_since(earlier)
+        {
+            rose.insert((epoch, trial));
+        }
+        before = Some((epoch, now));
+    }
+    rose
+}
+
+/// Epochs in which an INA3221 averaged: by its configuration, or by a driver
+/// whose averaging could not be set.
+pub(super) fn averaged(recording: &Recording) -> BTreeSet<u32> {
+    let by_configuration = recording.starts.iter().filter(|start| {
+        let mut chips = start.record.chips.iter();
+        chips.any(|chip| {
+            chip.kind == ChipKind::Ina3221 && chip.config_register & AVERAGING_BITS != 0
+        })
+    });
+    let by_driver = recording.driver_settings.iter().filter(|setting| {
+        let setting = &setting.record;
+        let stays = match setting.outcome {
+            SettingOutcome::NotPermitted
+            | SettingOutcome::Refused { .. }
+            | SettingOutcome::NotKept { .. }
+            | SettingOutcome::Fixed => true,
+            SettingOutcome::Set | SettingOutcome::Restored | SettingOutcome::NotRestored { .. } => {
+                false
+            }
+        };
+        setting.attribute == DriverAttribute::Samples && stays && setting.stands > 1
+    });
+    by_configuration.map(|start| start.epoch).chain(by_driver.map(|one| one.epoch)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use wattline_protocol::record::{AlarmCount, AlarmKind, DriverSetting};
+    use wattline_protocol::units::BoardTime;
+
+    use super::*;
+    use crate::analysis::analyse;
+    use crate::analysis::model::{Reason, Verdict};
+    use crate::recording::InEpoch;
+    use crate::recording::synthetic::Synthetic;
+
+    fn counts(epoch: u32, trial: Option<u32>, value: u64) -> InEpoch<AlarmCounts> {
+        let (name, kind) = ("oc1_event_cnt".into(), AlarmKind::Count);
+        let counts = vec![AlarmCount { name, kind, value }];
+        InEpoch { epoch, record: AlarmCounts { at: BoardTime(0), trial, counts } }
+    }
+
+    #[test]
+    fn a_trial_in_which_a_counter_rose_is_flagged_and_its_cell_with_it() {
+        let mut recording = Synthetic::default().recording();
+        let whole = analyse(&recording, &[]).unwrap();
+        let first = &whole.windows[0];
+        let (epoch, trial) = (first.epoch, first.trial);
+        recording.alarm_counts =
+            vec![counts(epoch, None, 3), counts(epoch, Some(trial), 5), counts(epoch, Some(99), 5)];
+        let analysis = analyse(&recording, &[]).unwrap();
+        let of = |reason| {
+            let windows = analysis.windows.iter();
+            windows.filter(|w| w.judgement.reasons.contains(&reason)).map(|w| w.trial).collect()
+        };
+        let flagged: Vec<u32> = of(Reason::OverCurrent);
+        assert_eq!(flagged, [trial]);
+        let cell = analysis.cells.iter().find(|cell| cell.cell.cell == first.cell).unwrap();
+        assert!(cell.judgement.reasons.contains(&Reason::OverCurrent));
+        assert_eq!(cell.judgement.verdict, Verdict::Flagged);
+        // A counter of another start of the agent began elsewhere.
+        recording.alarm_counts = vec![counts(epoch + 1, None, 3), counts(epoch, Some(trial), 5)];
+        assert!(over_currents(&recording).is_empty());
+    }
+
+    #[test]
+    fn averaging_that_stays_flags_every_window_and_averaging_that_was_set_off_none() {
+        let mut recording = Synthetic::default().recording();
+        let epoch = recording.starts[0].epoch;
+        let setting = |stands, outcome| InEpoch {
+            epoch,
+            record: DriverSetting {
+                at: BoardTime(0),
+                bus: 1,
+                address: 0x40,
+                attribute: DriverAttribute::Samples,
+                found: 64,
+                stands,
+                outcome,
+            },
+        };
+        recording.driver_settings =
+            vec![setting(1, SettingOutcome::Set), setting(64, SettingOutcome::Restored)];
+        assert!(averaged(&recording).is_empty());
+        recording.driver_settings = vec![setting(64, SettingOutcome::Fixed)];
+        let analysis = analyse(&recording, &[]).unwrap();
+        let mut windows = analysis.windows.iter();
+        assert!(windows.all(|window| window.judgement.reasons.contains(&Reason::Averaged)));
+        // By the chip's own configuration: AVG 64 at 1.1 ms, then none.
+        recording.driver_settings.clear();
+        for (config, is_averaged) in [(0x7727, true), (0x7127, false)] {
+            for chip in recording.starts.iter_mut().flat_map(|start| &mut start.record.chips) {
+                (chip.kind, chip.config_register) = (ChipKind::Ina3221, config);
+            }
+            assert_eq!(averaged(&recording).contains(&epoch), is_averaged);
+        }
+    }
+}
