@@ -36,6 +36,19 @@ fn the_runner_is_exposed_to_1_0_at_most() {
 }
 
 #[test]
+fn the_service_restores_drivers_after_each_of_its_ends_as_root() {
+    let service = std::fs::read_to_string(unit("wattline-agent.service")).unwrap();
+    let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/board/10-deploy.conf");
+    let deployed = std::fs::read_to_string(deployed).unwrap();
+    for (text, program) in [(service, "/usr/bin"), (deployed, "/opt/wattline/current/bin")] {
+        let spool = text.split("--spool ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        let restore = format!("ExecStopPost=-+{program}/wattline-agent restore --spool ");
+        let line = text.lines().find(|line| line.starts_with(&restore)).unwrap();
+        assert_eq!(line.strip_prefix(&restore), spool);
+    }
+}
+
+#[test]
 fn a_unit_without_a_sandbox_is_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let bare = folder.path().join("bare.service");

@@ -1,8 +1,8 @@
 //! Conditions under which a window was measured, as the board's own alarms and
 //! drivers tell them.
 //!
-//! Owns which trials saw an over-current and which epochs were averaged over by
-//! a chip's filter. Judges no energy.
+//! Owns which trials saw an over-current, which epochs were averaged over by a
+//! chip's filter, and what was set in drivers for the run. Judges no energy.
 //! Source: TI SBOS576, "Averaging" (an exponential filter); Linux
 //! Documentation/hwmon/ina3221.rst.
 
@@ -55,6 +55,57 @@ pub(super) fn averaged(recording: &Recording) -> BTreeSet<u32> {
         setting.attribute == DriverAttribute::Samples && stays && setting.stands > 1
     });
     by_configuration.map(|start| start.epoch).chain(by_driver.map(|one| one.epoch)).collect()
+}
+
+/// What a run set, or could not set, in a chip's kernel driver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DriverChange {
+    /// The chip as sysfs names it: `1-0040`.
+    pub place: String,
+    /// Which setting.
+    pub attribute: DriverAttribute,
+    /// Its value before the run.
+    pub found: i64,
+    /// Its value within it.
+    pub stands: i64,
+    /// What became of it at the start.
+    pub outcome: SettingOutcome,
+    /// Whether the run's records say that it was restored.
+    pub is_restored: bool,
+}
+
+/// What was set in drivers, each change once.
+pub(super) fn driver_changes(recording: &Recording) -> Vec<DriverChange> {
+    let settings = &recording.driver_settings;
+    let mut changes: Vec<DriverChange> = Vec::new();
+    for (index, one) in settings.iter().enumerate() {
+        let (epoch, setting) = (one.epoch, &one.record);
+        let is_end = matches!(
+            setting.outcome,
+            SettingOutcome::Restored | SettingOutcome::NotRestored { .. }
+        );
+        if is_end {
+            continue;
+        }
+        let key = (epoch, setting.bus, setting.address, setting.attribute);
+        let is_restored = settings.iter().skip(index).any(|later| {
+            let at = &later.record;
+            (later.epoch, at.bus, at.address, at.attribute) == key
+                && at.outcome == SettingOutcome::Restored
+        });
+        let change = DriverChange {
+            place: format!("{}-{:04x}", setting.bus, setting.address),
+            attribute: setting.attribute,
+            found: setting.found,
+            stands: setting.stands,
+            outcome: setting.outcome,
+            is_restored,
+        };
+        if !changes.contains(&change) {
+            changes.push(change);
+        }
+    }
+    changes
 }
 
 #[cfg(test)]
@@ -116,6 +167,11 @@ mod tests {
         recording.driver_settings =
             vec![setting(1, SettingOutcome::Set), setting(64, SettingOutcome::Restored)];
         assert!(averaged(&recording).is_empty());
+        let changes = driver_changes(&recording);
+        assert_eq!((changes.len(), changes[0].place.as_str()), (1, "1-0040"));
+        assert!(changes[0].is_restored);
+        recording.driver_settings.pop();
+        assert!(!driver_changes(&recording)[0].is_restored);
         recording.driver_settings = vec![setting(64, SettingOutcome::Fixed)];
         let analysis = analyse(&recording, &[]).unwrap();
         let mut windows = analysis.windows.iter();

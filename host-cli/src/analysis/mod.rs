@@ -35,6 +35,7 @@ use self::window::Windows;
 use crate::recording::Recording;
 
 pub use self::clock_offset::clock_offset;
+pub use self::conditions::DriverChange;
 pub use self::error::AnalysisError;
 pub(crate) use self::rails::rails_of;
 pub use self::rails::{ShuntCorrection, with_shunts};
@@ -75,6 +76,7 @@ pub fn analyse(
         rails,
         expectation: recording.expectation_of(u32::MAX).cloned().unwrap_or_default(),
         skipped: skipped(recording),
+        driver_changes: conditions::driver_changes(recording),
         corrected_shunts,
         scheduling: start.scheduling,
         sampler: sampler_reports(recording),

@@ -11,6 +11,8 @@ use wattline_protocol::record::{
 };
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
+use super::conditions::DriverChange;
+
 /// A value with its expanded uncertainty, k = 2 (95.45 % for a normal law).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Uncertain {
@@ -487,6 +489,8 @@ pub struct Analysis {
     pub expectation: BoardExpectation,
     /// Rails of the board that are not sampled, with the reason.
     pub skipped: Vec<(String, SkipReason)>,
+    /// What the run set in kernel drivers.
+    pub driver_changes: Vec<DriverChange>,
     /// Shunts that were corrected: rail name, recorded Ω, Ω used.
     pub corrected_shunts: Vec<(String, f64, f64)>,
     /// Scheduling class of the sampler.

@@ -131,6 +131,7 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
         rails: ["VDD_IN", "VDD_CPU_GPU", "VDD_SOC"].into_iter().map(rail).collect(),
         expectation: BoardExpectation::default(),
         skipped: Vec::new(),
+        driver_changes: Vec::new(),
         corrected_shunts: Vec::new(),
         scheduling: Scheduling::Fifo { priority: 50 },
         sampler: Vec::new(),

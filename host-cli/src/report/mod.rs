@@ -5,6 +5,7 @@
 //! bytes: no time of day, no random names.
 
 mod accuracy;
+mod drivers;
 mod figure;
 mod html;
 mod method;

@@ -10,6 +10,7 @@ use wattline_protocol::record::{
     ChipDescription, LatenessHistogram, RailRole, RunOutcome, SamplerReport,
 };
 
+use super::drivers;
 use super::html::word;
 use super::text::{brief, count, gap, outcome, plain, scheduling, span};
 use crate::analysis::model::{Absence, Analysis, CellResult, ClockOffset, Reason, Verdict};
@@ -58,6 +59,12 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                     dt { "Not sampled" }
                     dd { ul { @for (rail, reason) in &analysis.skipped {
                         li { (rail) ": " (reason.name()) }
+                    } } }
+                }
+                @if !analysis.driver_changes.is_empty() {
+                    dt { "Kernel drivers" }
+                    dd { ul { @for change in &analysis.driver_changes {
+                        li.alert[drivers::is_alert(change)] { (drivers::text(change)) }
                     } } }
                 }
                 dt { "Sampler" }
