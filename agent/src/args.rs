@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::trigger::TriggerSpec;
+
 /// The part of Wattline that runs on the board.
 #[derive(Debug, Parser)]
 #[command(name = "wattline-agent", version, about, max_term_width = 100)]
@@ -69,6 +71,10 @@ pub struct ServeArgs {
     /// Have each trial's runner from the service at this socket instead of starting it
     #[arg(long, value_name = "PATH", env = "WATTLINE_RUNNER_SOCKET")]
     pub runner_socket: Option<PathBuf>,
+    /// Tell an external meter of each window (or inference) by a GPIO line: gpiochip0:17,
+    /// gpiochip0:17:inference, or simulated on the simulated board
+    #[arg(long, value_name = "LINE[:window|:inference]", env = "WATTLINE_TRIGGER")]
+    pub trigger: Option<TriggerSpec>,
     /// End after so many seconds with nothing to do and everything acknowledged
     #[arg(long, value_name = "SECONDS")]
     pub idle_exit_s: Option<u32>,

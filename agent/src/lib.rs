@@ -22,3 +22,4 @@ pub mod runner;
 pub mod sampling;
 pub mod server;
 pub mod spool;
+pub mod trigger;

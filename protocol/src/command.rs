@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::campaign_spec::CampaignSpec;
 use crate::record::{
     BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, RailDescription, RunId,
-    RunOutcome, Simulation, SkipReason, StreamEnd,
+    RunOutcome, Simulation, SkipReason, StreamEnd, TriggerFault,
 };
 use crate::units::{BoardTime, HostTime};
 
@@ -216,6 +216,13 @@ pub enum Refusal {
         device: String,
         /// What is missing.
         missing: GpuPart,
+    },
+    /// The trigger's line cannot be set.
+    NoTrigger {
+        /// The line.
+        line: String,
+        /// Why.
+        fault: TriggerFault,
     },
 }
 

@@ -11,13 +11,13 @@ use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
     AgentBuild, AlarmCount, AlarmCounts, AlarmKind, BaselinePlace, BoardDescription,
     BoardExpectation, BoardState, Cell, ChannelTiming, ChipDescription, ChipKind, ClockSnapshot,
-    DriverAttribute, DriverSetting, EpochEnd, ErrorLimits, FailureCause, Gap, GapReason, GpuSpan,
-    GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans,
-    Mismatch, Notice, NoticeKind, PhaseMark, PhaseName, Plan, RailDescription, RailEnergy,
-    RailInside, RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunStart, SamplerReport,
-    Scheduling, SettingOutcome, Simulation, StreamEnd, SweepsLost, Temperature, Trial, TrialEnd,
-    TrialLoaded, TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind,
-    WindowOpen,
+    DriverAttribute, DriverSetting, Edge, EdgeOf, EpochEnd, ErrorLimits, FailureCause, Gap,
+    GapReason, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram,
+    LayerDescription, LayerSpans, Mismatch, Notice, NoticeKind, PhaseMark, PhaseName, Plan,
+    RailDescription, RailEnergy, RailInside, RailRole, RailSource, Record, RunEnd, RunId,
+    RunOutcome, RunStart, SamplerReport, Scheduling, SettingOutcome, Simulation, StreamEnd,
+    SweepsLost, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, TriggerEdge,
+    TriggerEdges, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -30,6 +30,7 @@ fn records() -> Vec<Record> {
     records.extend(of_the_board());
     let span = GpuSpan { inference: 61, start: AT, length_ns: 41_234_567, bound_ns: 12_000 };
     records.push(GpuSpans { trial: 300, spans: vec![span] }.into());
+    records.push(trigger_edges().into());
     records.push(expectation().into());
     records.push(
         DriverSetting {
@@ -46,6 +47,14 @@ fn records() -> Vec<Record> {
     let counter = AlarmCount { name: "oc1_event_cnt".into(), kind: AlarmKind::Count, value: 300 };
     records.push(AlarmCounts { at: AT, trial: Some(300), counts: vec![counter] }.into());
     records
+}
+
+fn trigger_edges() -> TriggerEdges {
+    let edge = |of, edge, bracket_ns| TriggerEdge { of, edge, before: AT, bracket_ns };
+    let inference = EdgeOf::Inference { trial: 300, inference: 61 };
+    let edges =
+        vec![edge(EdgeOf::Window(301), Edge::Rise, 4_001), edge(inference, Edge::Fall, 70_000)];
+    TriggerEdges { line: "gpiochip0:17".into(), edges }
 }
 
 fn of_trials() -> Vec<Record> {

@@ -1,8 +1,9 @@
 //! The campaign: decides trials, drives the runner, asks for windows.
 //!
 //! Owns the plan ([`plan`]), the state machine ([`state`]), where a run that
-//! was cut goes on ([`resume`]) and the loop that performs the effects ([`run`]). Knows nothing of sockets, chips or candle.
+//! was cut goes on ([`resume`]), what an external meter is told ([`marked`]) and the loop that performs the effects ([`run`]). Knows nothing of sockets, chips or candle.
 
+pub mod marked;
 pub mod plan;
 pub mod resume;
 pub mod run;

@@ -12,10 +12,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use wattline_protocol::command::CurrentRun;
 use wattline_protocol::record::{
-    FailureCause, PhaseMark, PhaseName, Plan, Record, RunId, RunOutcome, Trial, WindowClose,
+    Edge, FailureCause, PhaseMark, PhaseName, Plan, Record, RunId, RunOutcome, Trial, WindowClose,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::marked::Marked;
 use super::state::{Campaign, Effect, Event, Method, StartPoint, WindowToken, Work};
 use crate::board;
 use crate::clock::{self, Clock, SystemClock};
@@ -48,6 +49,8 @@ pub struct RunStart {
     pub source: Arc<PowerSource>,
     /// The runners' executables.
     pub programs: RunnerPrograms,
+    /// The line that tells an external meter of windows or inferences.
+    pub trigger: Marked,
     /// Called once the run is over and recorded; not where it is left to be
     /// resumed.
     pub ended: Box<dyn FnOnce(RunOutcome) + Send>,
@@ -118,6 +121,7 @@ struct Loop {
     sampling: Option<Sampling>,
     source: Arc<PowerSource>,
     programs: RunnerPrograms,
+    trigger: Marked,
     ended: Option<Box<dyn FnOnce(RunOutcome) + Send>>,
     messages: Sender<Incoming>,
     shown: watch::Sender<CurrentRun>,
@@ -133,8 +137,18 @@ struct Loop {
 
 impl Loop {
     fn new(start: RunStart, messages: Sender<Incoming>, shown: watch::Sender<CurrentRun>) -> Self {
-        let RunStart { plan, method, from, recorder, sampling, source, programs, ended, run: _ } =
-            start;
+        let RunStart {
+            plan,
+            method,
+            from,
+            recorder,
+            sampling,
+            source,
+            programs,
+            trigger,
+            ended,
+            run: _,
+        } = start;
         let (campaign, first) = Campaign::begin(plan.clone(), method, from, SystemClock.now());
         Self {
             plan,
@@ -143,6 +157,7 @@ impl Loop {
             sampling: Some(sampling),
             source,
             programs,
+            trigger,
             ended: Some(ended),
             messages,
             shown,
@@ -195,6 +210,10 @@ impl Loop {
             }
             Heard::Said(FromRunner::Layers(spans)) => self.recorder.record(spans),
             Heard::Said(FromRunner::GpuSpans(spans)) => self.recorder.record(spans),
+            Heard::Said(FromRunner::Edges(edges)) => self.recorder.record(edges),
+            Heard::Said(FromRunner::NoEdges(fault)) => {
+                self.recorder.record(self.trigger.failed(fault));
+            }
             Heard::Said(FromRunner::Ended { peak_memory_bytes }) => {
                 self.peak_memory_bytes = peak_memory_bytes;
             }
@@ -229,7 +248,10 @@ impl Loop {
                 Effect::RecordDurable(record) => {
                     let _ = self.recorder.record_durable(record);
                 }
-                Effect::CloseWindow(token, t1, work) => self.close_window(&token, t1, work),
+                Effect::CloseWindow(token, t1, work) => {
+                    self.edge(token.window, Edge::Fall);
+                    self.close_window(&token, t1, work);
+                }
                 Effect::StartRunner(trial) => self.start_runner(trial),
                 Effect::GoRunner => self.tell(&ToRunner::Go),
                 Effect::EndRunner => self.tell(&ToRunner::End),
@@ -261,6 +283,12 @@ impl Loop {
             Record::TrialEnd(end) => Some(end.trial),
             _ => None,
         };
+        // The window is over or begins: its record waits, the line does not.
+        match &record {
+            Record::WindowOpen(open) => self.edge(open.window, Edge::Rise),
+            Record::WindowAbandon(abandon) => self.edge(abandon.window, Edge::Fall),
+            _ => {}
+        }
         self.recorder.record(record);
         if ended.is_some() {
             self.record_alarms(ended);
@@ -272,6 +300,12 @@ impl Loop {
         let counts = self.sampling.as_ref().and_then(|sampling| sampling.alarm_counts(trial));
         if let Some(counts) = counts {
             self.recorder.record(counts);
+        }
+    }
+
+    fn edge(&mut self, window: u32, edge: Edge) {
+        for record in self.trigger.edge(window, edge, &SystemClock) {
+            self.recorder.record(record);
         }
     }
 
@@ -309,7 +343,10 @@ impl Loop {
             None => Err(FailureCause::RunnerNotStarted),
         };
         match started {
-            Ok(runner) => {
+            Ok(mut runner) => {
+                if let Marked::Inferences(line) = &self.trigger {
+                    runner.tell(&ToRunner::Trigger(line.clone()));
+                }
                 self.source.follow(Some(runner.pid()));
                 self.runner = Some(runner);
             }

@@ -23,6 +23,7 @@ use crate::sampling::{PowerSource, SIMULATED_SEED};
 use crate::server::hub::{Hub, HubStart};
 use crate::server::{self, ServeError};
 use crate::spool::{DiskStorage, RootError, Spool, Storage, random_id};
+use crate::trigger::{LineSpec, TriggerSpec};
 
 const STATUSES: Statuses = Statuses { wrong: EX_CONFIG, not_permitted: EX_NOPERM };
 
@@ -31,6 +32,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         Configured::Read(configuration) => configuration,
         Configured::Printed => return Ok(()),
     };
+    let trigger = trigger(args)?;
     let socket = socket(args.socket.as_deref())?;
     let (spool, desk) = spool(args)?;
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
@@ -52,9 +54,15 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
-    let hub = Hub::new(HubStart { spool, source, desk, programs, tee }).map_err(|error| {
-        Failure::of(EX_CONFIG, "the spool cannot be used", &error, "choose another with --spool")
-    })?;
+    let hub =
+        Hub::new(HubStart { spool, source, desk, programs, trigger, tee }).map_err(|error| {
+            Failure::of(
+                EX_CONFIG,
+                "the spool cannot be used",
+                &error,
+                "choose another with --spool",
+            )
+        })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -72,6 +80,20 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         server::serve(bound, hub, idle_exit).await
     });
     served.map_err(|error| socket_failure(&error))
+}
+
+/// A simulated line beside real rails would record edges that nothing made.
+fn trigger(args: &ServeArgs) -> Result<Option<TriggerSpec>, Failure> {
+    let simulated = args.trigger.as_ref().is_some_and(|spec| spec.line == LineSpec::Simulated);
+    if simulated && args.simulated.is_none() {
+        return Err(Failure {
+            status: EX_CONFIG,
+            what: "--trigger simulated is for the simulated board".into(),
+            because: vec!["this board's rails are real, and so must its trigger's line be".into()],
+            mend: "name a line, such as --trigger gpiochip0:17, or add --simulated",
+        });
+    }
+    Ok(args.trigger.clone())
 }
 
 fn socket_failure(error: &ServeError) -> Failure {

@@ -94,6 +94,9 @@ async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
     if let Some(part) = args.sampling.bus_share {
         command.arg("--bus-share").arg(value_name(&part));
     }
+    if let Some(trigger) = &args.trigger {
+        command.arg("--trigger").arg(trigger.to_string());
+    }
     let files =
         [("--spool", &args.spool), ("--tee", &args.tee), ("--sysfs-root", &args.sysfs_root)];
     for (flag, value) in files {

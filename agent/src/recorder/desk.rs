@@ -115,7 +115,10 @@ impl Desk {
 
 fn lane_of(record: &Record) -> u8 {
     match record {
-        Record::InferenceSpans(_) | Record::LayerSpans(_) | Record::GpuSpans(_) => LANE_SPANS,
+        Record::InferenceSpans(_)
+        | Record::LayerSpans(_)
+        | Record::GpuSpans(_)
+        | Record::TriggerEdges(_) => LANE_SPANS,
         _ => LANE_CONTROL,
     }
 }

@@ -33,6 +33,7 @@ pub const fn may_bypass(kind: u8) -> bool {
             | kind::INFERENCE_SPANS
             | kind::LAYER_SPANS
             | kind::GPU_SPANS
+            | kind::TRIGGER_EDGES
             | kind::CLOCK_SNAPSHOT
             | kind::BOARD_STATE
             | kind::PHASE_MARK

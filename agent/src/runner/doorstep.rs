@@ -78,7 +78,7 @@ fn job() -> io::Result<Box<Job>> {
             reader.feed(bytes.get(..count).unwrap_or_default());
             match ToRunner::next(&mut reader).map_err(io::Error::other)? {
                 Some(ToRunner::Job(job)) => return Ok(job),
-                Some(ToRunner::Go | ToRunner::End) => break,
+                Some(ToRunner::Go | ToRunner::End | ToRunner::Trigger(_)) => break,
                 None => {}
             }
         }

@@ -9,12 +9,16 @@ use thiserror::Error;
 use wattline_protocol::frame::{FrameError, FrameReader};
 use wattline_protocol::message::{framed, value_of};
 use wattline_protocol::record::{
-    Cell, FailureCause, GpuSpans, InferenceSpans, LayerSpans, TrialLoaded,
+    Cell, FailureCause, GpuSpans, InferenceSpans, LayerSpans, TrialLoaded, TriggerEdges,
+    TriggerFault,
 };
+
+use crate::trigger::LineSpec;
 
 const JOB: u8 = 0xC0;
 const GO: u8 = 0xC1;
 const END: u8 = 0xC2;
+const TRIGGER: u8 = 0xC3;
 const LOADED: u8 = 0xC8;
 const INFERENCES: u8 = 0xC9;
 const LAYERS: u8 = 0xCA;
@@ -22,6 +26,8 @@ const ENDED: u8 = 0xCB;
 const FAILED: u8 = 0xCC;
 const STARTED: u8 = 0xCD;
 const GPU_SPANS: u8 = 0xCE;
+const EDGES: u8 = 0xCF;
+const NO_EDGES: u8 = 0xD0;
 
 /// What a runner is to do: one trial.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +53,9 @@ pub enum ToRunner {
     Go,
     /// End after the inference at hand.
     End,
+    /// Set this line at the start and the end of each inference; said before
+    /// [`Self::Go`], where at all.
+    Trigger(LineSpec),
 }
 
 /// From the runner to the agent.
@@ -60,6 +69,10 @@ pub enum FromRunner {
     Layers(LayerSpans),
     /// GPU time of inferences, in order.
     GpuSpans(GpuSpans),
+    /// Edges of the trigger's line, in order.
+    Edges(TriggerEdges),
+    /// The trigger's line cannot be set: no edge of this trial follows.
+    NoEdges(TriggerFault),
     /// The last message of a runner that ends well.
     Ended {
         /// Peak resident memory, in bytes.
@@ -96,6 +109,7 @@ impl ToRunner {
             Self::Job(job) => framed(JOB, job),
             Self::Go => framed(GO, &()),
             Self::End => framed(END, &()),
+            Self::Trigger(line) => framed(TRIGGER, line),
         }
     }
 
@@ -110,6 +124,7 @@ impl ToRunner {
             JOB => read(kind, frame.payload).map(Self::Job),
             GO => Ok(Self::Go),
             END => Ok(Self::End),
+            TRIGGER => read(kind, frame.payload).map(Self::Trigger),
             _ => Err(PipeError::Malformed { kind }),
         }
         .map(Some)
@@ -125,6 +140,8 @@ impl FromRunner {
             Self::Inferences(spans) => framed(INFERENCES, spans),
             Self::Layers(spans) => framed(LAYERS, spans),
             Self::GpuSpans(spans) => framed(GPU_SPANS, spans),
+            Self::Edges(edges) => framed(EDGES, edges),
+            Self::NoEdges(fault) => framed(NO_EDGES, fault),
             Self::Ended { peak_memory_bytes } => framed(ENDED, peak_memory_bytes),
             Self::Failed(cause) => framed(FAILED, cause),
             Self::Started { pid } => framed(STARTED, pid),
@@ -143,6 +160,8 @@ impl FromRunner {
             INFERENCES => read(kind, payload).map(Self::Inferences),
             LAYERS => read(kind, payload).map(Self::Layers),
             GPU_SPANS => read(kind, payload).map(Self::GpuSpans),
+            EDGES => read(kind, payload).map(Self::Edges),
+            NO_EDGES => read(kind, payload).map(Self::NoEdges),
             ENDED => read(kind, payload).map(|peak_memory_bytes| Self::Ended { peak_memory_bytes }),
             FAILED => read(kind, payload).map(Self::Failed),
             STARTED => read(kind, payload).map(|pid| Self::Started { pid }),
@@ -163,6 +182,9 @@ mod tests {
     #[test]
     fn messages_of_both_directions_come_back_as_they_went() {
         let mut reader = FrameReader::new();
+        let line = ToRunner::Trigger(LineSpec::Gpio { chip: "gpiochip0".into(), offset: 17 });
+        reader.feed(&line.to_bytes());
+        assert_eq!(ToRunner::next(&mut reader), Ok(Some(line)));
         reader.feed(&ToRunner::Go.to_bytes());
         reader.feed(&ToRunner::End.to_bytes());
         assert_eq!(ToRunner::next(&mut reader), Ok(Some(ToRunner::Go)));

@@ -221,6 +221,8 @@ fn listen(
                 | FromRunner::Inferences(_)
                 | FromRunner::Layers(_)
                 | FromRunner::GpuSpans(_)
+                | FromRunner::Edges(_)
+                | FromRunner::NoEdges(_)
                 | FromRunner::Started { .. } => {}
             }
             hear(Heard::Said(message));

@@ -17,8 +17,8 @@ use tracing::error;
 use wattline_protocol::campaign_spec::{Precision as AskedPrecision, parse_cores};
 use wattline_protocol::frame::FrameReader;
 use wattline_protocol::record::{
-    Cell, FailureCause, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans, LayerDescription,
-    LayerSpans, TrialLoaded,
+    Cell, Edge, EdgeOf, FailureCause, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans,
+    LayerDescription, LayerSpans, TrialLoaded, TriggerFault,
 };
 use wattline_protocol::units::{BoardTime, Nanos};
 
@@ -27,6 +27,7 @@ use super::message::{FromRunner, Job, ToRunner};
 use crate::clock::{Clock, SystemClock};
 use crate::engine::{CandleExecutor, EngineError, Options, Precision, Processor, Spans};
 use crate::network::{self, Graph, Weights, hashed_input, totals};
+use crate::trigger::Trigger;
 
 /// Spans are sent this often, and at the latest after [`SPANS_MAX`].
 const SEND_EVERY: Nanos = Nanos::from_millis(50);
@@ -107,6 +108,7 @@ struct Trial {
     done: u32,
     layer_times: Vec<BoardTime>,
     gpu: Vec<GpuSpan>,
+    trigger: Option<Trigger>,
 }
 
 impl Trial {
@@ -148,8 +150,16 @@ impl Trial {
         })));
         let layer_times = Vec::with_capacity(executor.layers().len());
         let (number, layer_spans) = (job.trial, job.layer_spans);
-        let gpu = Vec::new();
-        Ok(Self { number, executor, input, layer_spans, done: 0, layer_times, gpu })
+        Ok(Self {
+            number,
+            executor,
+            input,
+            layer_spans,
+            done: 0,
+            layer_times,
+            gpu: Vec::new(),
+            trigger: None,
+        })
     }
 
     fn infer_until_told<W: Write>(
@@ -157,9 +167,17 @@ impl Trial {
         orders: &Orders,
         speech: &mut Speech<'_, W>,
     ) -> Result<(), FailureCause> {
-        match orders.queue.recv() {
+        let mut order = orders.queue.recv();
+        if let Ok(ToRunner::Trigger(line)) = &order {
+            self.trigger = Trigger::open(line).map_err(|fault| lost(speech, fault)).ok();
+            order = orders.queue.recv();
+        }
+        match order {
             Ok(ToRunner::Go) => {}
-            Ok(ToRunner::Job(_) | ToRunner::End) | Err(_) => return Ok(()),
+            Ok(ToRunner::Job(_) | ToRunner::End | ToRunner::Trigger(_)) | Err(_) => return Ok(()),
+        }
+        if let Some(trigger) = &mut self.trigger {
+            trigger.reserve(2 * SPANS_MAX);
         }
         let mut spans = Vec::with_capacity(SPANS_MAX);
         let mut sent = SystemClock.now();
@@ -185,9 +203,11 @@ impl Trial {
         let times = &mut self.layer_times;
         let mut stamp = |_: usize| times.push(SystemClock.now());
         let spans = if layered { Spans::Each(&mut stamp) } else { Spans::Off };
+        edge(&mut self.trigger, self.number, self.done, Edge::Rise, speech);
         let start = SystemClock.now();
         let output = self.executor.run(&self.input, spans).map_err(|source| said(&source))?;
         let end = SystemClock.now();
+        edge(&mut self.trigger, self.number, self.done, Edge::Fall, speech);
         let length = end - start;
         // A span that contradicts the board's clock is left out, not bent.
         let gpu = self.executor.gpu_length().map_err(|source| said(&source))?;
@@ -227,7 +247,35 @@ impl Trial {
             let (trial, spans) = (self.number, std::mem::take(&mut self.gpu));
             speech.say(&FromRunner::GpuSpans(GpuSpans { trial, spans }));
         }
+        if let Some(edges) = self.trigger.as_mut().and_then(Trigger::take) {
+            speech.say(&FromRunner::Edges(edges));
+        }
     }
+}
+
+/// One edge of an inference, outside of its span. A line that fails is given
+/// up for the trial, which goes on.
+fn edge<W: Write>(
+    trigger: &mut Option<Trigger>,
+    trial: u32,
+    inference: u32,
+    edge: Edge,
+    speech: &mut Speech<'_, W>,
+) {
+    let Some(line) = trigger else { return };
+    let of = EdgeOf::Inference { trial, inference };
+    if let Err(fault) = line.set(of, edge, &SystemClock) {
+        if let Some(edges) = line.take() {
+            speech.say(&FromRunner::Edges(edges));
+        }
+        *trigger = None;
+        lost(speech, fault);
+    }
+}
+
+fn lost<W: Write>(speech: &mut Speech<'_, W>, fault: TriggerFault) {
+    error!(?fault, "The trigger's line cannot be set; the trial goes on without.");
+    speech.say(&FromRunner::NoEdges(fault));
 }
 
 fn pin(cores: &str) -> Result<(), FailureCause> {

@@ -24,6 +24,7 @@ use wattline_protocol::units::Nanos;
 
 use super::preflight;
 use crate::board;
+use crate::campaign::marked::Marked;
 use crate::campaign::run::{self, Running};
 use crate::campaign::state::{Method, StartPoint};
 use crate::clock::{self, Clock, SystemClock};
@@ -34,6 +35,7 @@ use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, Sampling, SamplingError};
 use crate::spool::{LogReader, RunLog, Spool, SpoolError};
+use crate::trigger::TriggerSpec;
 
 /// Answers that are kept for a command that comes again: a host repeats the
 /// last one or two after a cut.
@@ -122,6 +124,8 @@ pub struct HubStart {
     pub desk: Desk,
     /// The runners' executables.
     pub programs: RunnerPrograms,
+    /// What an external meter is told.
+    pub trigger: Option<TriggerSpec>,
     /// Every frame is written there as well.
     pub tee: Option<File>,
 }
@@ -132,6 +136,7 @@ pub struct Hub {
     pub(super) source: Arc<PowerSource>,
     desk: Desk,
     pub(super) programs: RunnerPrograms,
+    trigger: Option<TriggerSpec>,
     pub(super) tee: Option<File>,
     pub(super) board: BoardDescription,
     /// `None` while the disk is too full to make it durable.
@@ -152,6 +157,7 @@ pub(super) struct Begin {
     pub(super) from: StartPoint,
     pub(super) epoch: u32,
     pub(super) sampling: Sampling,
+    pub(super) trigger: Marked,
     pub(super) log: RunLog,
     pub(super) opening: Vec<Record>,
 }
@@ -173,7 +179,7 @@ impl Hub {
     /// [`SpoolError`] where the spool cannot be used; a full disk is no error
     /// here: runs are refused until there is room.
     pub fn new(start: HubStart) -> Result<Self, SpoolError> {
-        let HubStart { spool, source, desk, programs, tee } = start;
+        let HubStart { spool, source, desk, programs, trigger, tee } = start;
         let epoch = match spool.raise_epoch(&clock::boot_id()) {
             Ok(raised) => {
                 info!(epoch = raised.epoch, origin = ?raised.origin, "A new epoch begins.");
@@ -197,6 +203,7 @@ impl Hub {
             source: Arc::new(source),
             desk,
             programs,
+            trigger,
             tee,
             board,
             epoch,
@@ -403,11 +410,13 @@ impl Hub {
         let plan = preflight::plan(&campaign, self.board.cores, &self.programs)?;
         preflight::room(&self.spool, &campaign, &plan)?;
         let epoch = self.epoch()?;
+        let trigger = self.marked()?;
         let sampling = self.sample()?;
         let log = self.spool.create_run(run).map_err(|error| no_spool(&error))?;
         let opening = self.opening(run, true, &campaign, &plan, &sampling);
         let from = StartPoint::default();
-        let begun = Begin { run: run.clone(), campaign, plan, from, epoch, sampling, log, opening };
+        let run = run.clone();
+        let begun = Begin { run, campaign, plan, from, epoch, sampling, trigger, log, opening };
         let (current, durable) = self.begin(begun, requests);
         self.current = Some(current);
         if durable {
@@ -430,7 +439,7 @@ impl Hub {
         begin: Begin,
         requests: &mpsc::Sender<Request>,
     ) -> (Current, bool) {
-        let Begin { run, campaign, plan, from, epoch, mut sampling, log, opening } = begin;
+        let Begin { run, campaign, plan, from, epoch, mut sampling, trigger, log, opening } = begin;
         let tee = self.tee.as_ref().and_then(|tee| tee.try_clone().ok());
         let (outlet, listening, _writer) = Outlet::start(log, tee);
         let lanes = std::mem::take(&mut sampling.lanes);
@@ -451,6 +460,7 @@ impl Hub {
             sampling,
             source: Arc::clone(&self.source),
             programs: self.programs.clone(),
+            trigger,
             ended: Box::new(move |outcome| {
                 // The hub is gone only with the agent.
                 let _ = requests.blocking_send(Request::Ended(outcome));
@@ -458,6 +468,16 @@ impl Hub {
         });
         info!(%run, trial = from.trial, attempt = from.attempt, "A run begins or goes on.");
         (Current { run, campaign, running, listening, chips, rails }, durable)
+    }
+
+    /// Takes the trigger's line.
+    pub(super) fn marked(&self) -> Result<Marked, Refusal> {
+        let asked = self.trigger.as_ref();
+        Marked::by(asked).map_err(|fault| {
+            let line = asked.map(|spec| spec.line.to_string()).unwrap_or_default();
+            warn!(line, ?fault, "The trigger's line cannot be had.");
+            Refusal::NoTrigger { line, fault }
+        })
     }
 
     /// Number of the next run's streams in this epoch.

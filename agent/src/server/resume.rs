@@ -13,6 +13,7 @@ use wattline_protocol::record::{Notice, NoticeKind, Plan, Record, RunOutcome, ki
 
 use super::hub::{Begin, Hub, Request};
 use super::{cut, preflight};
+use crate::campaign::marked::Marked;
 use crate::campaign::resume::{History, KINDS, NEEDED, Next, Resumption};
 use crate::clock::{Clock, SystemClock};
 use crate::recorder::outlet::Outlet;
@@ -56,8 +57,8 @@ impl Hub {
             Next::Stop => return self.close(cut, epoch, broken, RunOutcome::Stopped),
             Next::Ended => return,
         }
-        let sampling = match self.again(&campaign, &plan) {
-            Ok(sampling) => sampling,
+        let (sampling, trigger) = match self.again(&campaign, &plan) {
+            Ok(served) => served,
             Err(why) => {
                 warn!(run = %cut.run, ?why, "A run that was cut cannot go on.");
                 let what = NoticeKind::NotResumed { why };
@@ -76,7 +77,7 @@ impl Hub {
         opening.extend(self.opening(&cut.run, false, &campaign, &plan, &sampling));
         opening.extend(broken);
         let run = cut.run.clone();
-        let begin = Begin { run, campaign, plan, from, epoch, sampling, log, opening };
+        let begin = Begin { run, campaign, plan, from, epoch, sampling, trigger, log, opening };
         // What is not durable waits in memory: a run that was promised is not given up.
         let (current, _) = self.begin(begin, requests);
         self.current = Some(current);
@@ -97,13 +98,14 @@ impl Hub {
     }
 
     /// Sees that the board still serves the plan that was recorded, and samples.
-    fn again(&self, campaign: &CampaignSpec, plan: &Plan) -> Result<Sampling, Refusal> {
+    fn again(&self, campaign: &CampaignSpec, plan: &Plan) -> Result<(Sampling, Marked), Refusal> {
         let now = preflight::plan(campaign, self.board.cores, &self.programs)?;
         // Graph files are named with their digest: another one is another network.
         if now != *plan {
             return Err(Refusal::BadCampaign);
         }
-        self.sample()
+        let trigger = self.marked()?;
+        Ok((self.sample()?, trigger))
     }
 
     /// Writes the end of a run that does not go on.

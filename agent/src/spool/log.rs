@@ -296,7 +296,9 @@ impl DropClass {
     fn of(kind: u8) -> Self {
         match kind {
             kind::SAMPLE_BLOCK => Self::Samples,
-            kind::INFERENCE_SPANS | kind::LAYER_SPANS | kind::GPU_SPANS => Self::Spans,
+            kind::INFERENCE_SPANS | kind::LAYER_SPANS | kind::GPU_SPANS | kind::TRIGGER_EDGES => {
+                Self::Spans
+            }
             _ => Self::Rest,
         }
     }

@@ -22,6 +22,7 @@ pub mod statistics;
 #[cfg(test)]
 mod tests;
 mod trace;
+mod trigger;
 pub mod verdict;
 mod window;
 
@@ -39,6 +40,7 @@ pub use self::conditions::DriverChange;
 pub use self::error::AnalysisError;
 pub(crate) use self::rails::rails_of;
 pub use self::rails::{ShuntCorrection, with_shunts};
+pub use self::trigger::TriggerSummary;
 
 /// Analyses a recording as far as it goes: a run that was cut or still goes on
 /// has the cells and windows that there are.
@@ -87,6 +89,7 @@ pub fn analyse(
         absences: absence::absences(recording),
         traces: trace::traces(recording, corrections, &axis, (started, ended))?,
         clock: clock_offset(&recording.clock_exchanges),
+        triggers: trigger::triggers(recording),
         accuracies: Vec::new(),
     })
 }

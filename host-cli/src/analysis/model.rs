@@ -12,6 +12,7 @@ use wattline_protocol::record::{
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
 use super::conditions::DriverChange;
+use super::trigger::TriggerSummary;
 
 /// A value with its expanded uncertainty, k = 2 (95.45 % for a normal law).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -511,6 +512,8 @@ pub struct Analysis {
     pub traces: Vec<Trace>,
     /// Board's clock against the host's, where it was measured.
     pub clock: Option<ClockOffset>,
+    /// Lines that told an external meter of windows or inferences.
+    pub triggers: Vec<TriggerSummary>,
     /// Accuracies that were measured apart and joined the run.
     pub accuracies: Vec<MeasuredAccuracy>,
 }

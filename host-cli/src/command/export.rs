@@ -2,7 +2,8 @@
 //!
 //! `--to csv` writes samples.csv, windows.csv and cells.csv into RUN/export, and
 //! with them budget.csv (terms of each energy's uncertainty) and rails.csv
-//! (shunts as recorded and as used).
+//! (shunts as recorded and as used); of a run with a trigger triggers.csv (each
+//! edge with its time and bound).
 
 use super::{line, report, shunt_corrections};
 use crate::args::ExportArgs;

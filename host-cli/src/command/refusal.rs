@@ -10,7 +10,9 @@ use crate::failure::{Exit, Failure};
 #[must_use]
 pub fn failure(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Failure {
     match refusal {
-        Refusal::NoRail { .. } | Refusal::BoardDiskFull { .. } => preflight(refusal, address),
+        Refusal::NoRail { .. } | Refusal::BoardDiskFull { .. } | Refusal::NoTrigger { .. } => {
+            preflight(refusal, address)
+        }
         Refusal::NoSuchRun
         | Refusal::Busy { .. }
         | Refusal::RunExists
@@ -50,6 +52,12 @@ fn preflight(refusal: &Refusal, address: &BoardAddress) -> Failure {
             mend: "fetch finished runs so that the board may drop them, make room, or give \
                    the agent another --spool"
                 .into(),
+        },
+        Refusal::NoTrigger { line, fault } => Failure {
+            exit: Exit::Refused,
+            what: format!("the trigger line {line} of board {address} cannot be set"),
+            because: vec![fault.describe()],
+            mend: format!("{}; or start the agent without --trigger", fault.mend()),
         },
         _ => Failure::new(Exit::Refused, format!("board {address} refuses"), ""),
     }
@@ -151,6 +159,8 @@ fn megabytes(bytes: u64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use wattline_protocol::record::TriggerFault;
+
     use super::*;
 
     #[test]
@@ -158,6 +168,8 @@ mod tests {
         let code = |refusal: &Refusal| failure(refusal, &BoardAddress::Local, None).exit.code();
         assert_eq!(code(&Refusal::NoRail { looked_for: Vec::new() }), 3);
         assert_eq!(code(&Refusal::BoardDiskFull { free_bytes: 1, need_bytes: 2 }), 3);
+        let line = "gpiochip0:17".to_owned();
+        assert_eq!(code(&Refusal::NoTrigger { line, fault: TriggerFault::Busy }), 3);
         assert_eq!(code(&Refusal::NoSuchRun), 1);
         assert_eq!(code(&Refusal::BadCampaign), 2);
         let unknown = Refusal::UnknownNetwork { name: "x".into(), known: vec!["enet".into()] };

@@ -7,6 +7,7 @@
 //! simulated; an absent or unmeasured number is an empty field.
 
 mod basis;
+mod trigger;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -49,8 +50,8 @@ pub enum CsvError {
 }
 
 /// Writes `samples.csv`, `windows.csv`, `cells.csv`, `budget.csv` and
-/// `rails.csv` into `folder`, which is made where it is absent, and returns
-/// their paths.
+/// `rails.csv` into `folder`, and `triggers.csv` where the run set a line; makes
+/// the folder where it is absent, and returns their paths.
 ///
 /// # Errors
 /// [`CsvError`] naming the file.
@@ -74,13 +75,17 @@ pub fn export(
             Err(WriteError::Samples(error)) => Err(CsvError::Samples(error)),
         }
     };
-    Ok(vec![
+    let mut written = vec![
         file("samples.csv", &|out| write_samples(recording, analysis, out))?,
         file("windows.csv", &|out| Ok(write_windows(analysis, out)?))?,
         file("cells.csv", &|out| Ok(write_cells(analysis, out)?))?,
         file("budget.csv", &|out| Ok(basis::write_budget(analysis, out)?))?,
         file("rails.csv", &|out| Ok(basis::write_rails(analysis, out)?))?,
-    ])
+    ];
+    if !recording.triggers.is_empty() {
+        written.push(file("triggers.csv", &|out| Ok(trigger::write(recording, out)?))?);
+    }
+    Ok(written)
 }
 
 /// Why a table stopped.

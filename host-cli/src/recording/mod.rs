@@ -25,7 +25,7 @@ use wattline_protocol::record::{
     AlarmCounts, BoardExpectation, BoardState, ClockSnapshot, DriverSetting, EpochEnd, Gap,
     GapReason, GpuSpans, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan, Record, RecordError,
     RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart,
-    WindowAbandon, WindowClose, WindowOpen, kind,
+    TriggerEdges, WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -138,6 +138,8 @@ pub struct Recording {
     pub alarm_counts: Records<AlarmCounts>,
     /// Settings of kernel drivers, at a run's start and end.
     pub driver_settings: Records<DriverSetting>,
+    /// Edges of the trigger's line.
+    pub triggers: Records<TriggerEdges>,
     /// Layers of inferences.
     pub layer_spans: Records<LayerSpans>,
     /// Clocks of the board.
@@ -323,6 +325,7 @@ impl RecordingBuilder {
             Record::LayerSpans(record) => put(&mut to.layer_spans, epoch, record),
             Record::GpuSpans(record) => put(&mut to.gpu_spans, epoch, record),
             Record::AlarmCounts(record) => put(&mut to.alarm_counts, epoch, record),
+            Record::TriggerEdges(record) => put(&mut to.triggers, epoch, record),
             Record::DriverSetting(record) => put(&mut to.driver_settings, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),
             Record::BoardExpectation(record) => put(&mut to.expectations, epoch, record),

@@ -151,6 +151,7 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
             bursts: 12,
             steps: 0,
         }),
+        triggers: Vec::new(),
         accuracies: Vec::new(),
     }
 }

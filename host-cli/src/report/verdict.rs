@@ -13,6 +13,7 @@ use wattline_protocol::record::{
 use super::drivers;
 use super::html::word;
 use super::text::{brief, count, gap, outcome, plain, scheduling, span};
+use crate::analysis::TriggerSummary;
 use crate::analysis::model::{Absence, Analysis, CellResult, ClockOffset, Reason, Verdict};
 
 /// Cells that a reason names before it only counts the rest.
@@ -69,6 +70,12 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                 }
                 dt { "Sampler" }
                 dd { (sampler(analysis)) }
+                @if !analysis.triggers.is_empty() {
+                    dt { "Trigger" }
+                    dd { ul { @for trigger in &analysis.triggers {
+                        li class=[trigger.failed.map(|_| "alert")] { (trigger_text(trigger)) }
+                    } } }
+                }
                 @if let Some(clock) = &analysis.clock {
                     dt { "Board ↔ host clock" }
                     dd { (clock_text(clock)) }
@@ -76,6 +83,37 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
             }
         }
     }
+}
+
+/// The line, its edges and how well their times are known, in words.
+fn trigger_text(trigger: &TriggerSummary) -> String {
+    let us = |ns: u32| brief(f64::from(ns) / 1e3);
+    let line = if trigger.line == "simulated" {
+        "simulated line (none was set)".to_owned()
+    } else {
+        format!("line {}", trigger.line)
+    };
+    let edges = match (trigger.of_windows, trigger.of_inferences) {
+        (0, 0) => "no edge".to_owned(),
+        (windows, 0) => format!("{windows} edges of windows"),
+        (0, inferences) => format!("{inferences} edges of inferences"),
+        (windows, inferences) => {
+            format!("{windows} edges of windows, {inferences} of inferences")
+        }
+    };
+    let cost = match trigger.of_windows + trigger.of_inferences {
+        0 => String::new(),
+        _ => format!(
+            ", each within a bracket of two readings of the clock: median {} µs, longest {} µs",
+            us(trigger.bracket_median_ns),
+            us(trigger.bracket_max_ns)
+        ),
+    };
+    let failed = trigger.failed.map_or_else(String::new, |(times, fault)| {
+        let times = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+        format!("; {times} it could not be set: {}", fault.describe())
+    });
+    format!("{line}: {edges}{cost}{failed}")
 }
 
 /// Offset ± bound, rate and steps, in words.

@@ -200,6 +200,13 @@ pub enum NoticeKind {
         /// What the board refuses now.
         why: Refusal,
     },
+    /// The trigger's line cannot be set any more: its edges end here.
+    TriggerFailed {
+        /// The line.
+        line: String,
+        /// Why.
+        fault: super::trigger::TriggerFault,
+    },
 }
 
 /// How a run ended.

@@ -15,6 +15,7 @@ mod campaign;
 mod expectation;
 mod power;
 mod settings;
+mod trigger;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -36,6 +37,7 @@ pub use power::{
     RailDescription, RailEnergy, RailRole, RailSource, SamplerReport, SkipReason, SweepsLost,
 };
 pub use settings::{DriverAttribute, DriverSetting, SettingOutcome};
+pub use trigger::{Edge, EdgeOf, TriggerEdge, TriggerEdges, TriggerFault};
 
 /// Most bytes of a structured record's payload; sample blocks and spans stay
 /// under it by their own bounds.
@@ -180,6 +182,8 @@ records! {
     19 RUN_END RunEnd,
     /// Work of a GPU, placed on the board's clock.
     20 GPU_SPANS GpuSpans,
+    /// Edges of a line for an external meter.
+    21 TRIGGER_EDGES TriggerEdges,
     /// What the board's profile and its user expect of the rails.
     22 BOARD_EXPECTATION BoardExpectation,
     /// What was set in a chip's kernel driver for the run, and restored.
