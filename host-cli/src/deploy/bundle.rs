@@ -18,8 +18,17 @@ use crate::store::hex;
 /// What runs on the board as root.
 pub const BOARD_SCRIPT: &str = include_str!("../../../deploy/board/board.sh");
 
+macro_rules! profile {
+    ($name:literal) => {
+        (
+            concat!("boards/", $name, ".toml"),
+            include_str!(concat!("../../../deploy/boards/", $name, ".toml")),
+        )
+    };
+}
+
 /// Files beside the programs, by their name in a version's folder.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
     ("board/board.sh", BOARD_SCRIPT),
     ("board/wattline-agent.service", include_str!("../../../systemd/wattline-agent.service")),
     ("board/10-deploy.conf", include_str!("../../../deploy/board/10-deploy.conf")),
@@ -29,6 +38,28 @@ const FILES: [(&str, &str); 9] = [
     ("board/wattline.sysusers.conf", include_str!("../../../systemd/wattline.sysusers.conf")),
     ("board/70-wattline.rules", include_str!("../../../deploy/board/70-wattline.rules")),
     ("board/modules-load.conf", include_str!("../../../deploy/board/modules-load.conf")),
+    ("board/agent.toml", include_str!("../../../deploy/agent.toml")),
+];
+
+/// The board profiles that the agent was compiled with, for people to read.
+const PROFILES: [(&str, &str); 17] = [
+    profile!("igx-orin"),
+    profile!("jetson-agx-orin"),
+    profile!("jetson-agx-thor"),
+    profile!("jetson-agx-xavier"),
+    profile!("jetson-nano"),
+    profile!("jetson-nano-2gb"),
+    profile!("jetson-orin-nano"),
+    profile!("jetson-orin-nx"),
+    profile!("jetson-tx1"),
+    profile!("jetson-tx2"),
+    profile!("jetson-tx2-nx"),
+    profile!("jetson-tx2i"),
+    profile!("jetson-xavier-nx"),
+    profile!("kria-kr260"),
+    profile!("kria-kv260"),
+    profile!("raspberry-pi-4"),
+    profile!("raspberry-pi-5"),
 ];
 /// Hexadecimal digits of the digest that name a version.
 const VERSION_DIGITS: usize = 16;
@@ -148,7 +179,7 @@ impl Bundle {
             let name = format!("bin/{}", program.name);
             add(&mut tar, &name, 0o755, &program.bytes).map_err(BundleError::Pack)?;
         }
-        for (name, text) in FILES {
+        for (name, text) in FILES.into_iter().chain(PROFILES) {
             add(&mut tar, name, 0o644, text.as_bytes()).map_err(BundleError::Pack)?;
         }
         let bytes = tar.into_inner().map_err(BundleError::Pack)?;
@@ -233,6 +264,11 @@ mod tests {
         for line in BOARD_SCRIPT.lines().filter(|line| line.starts_with("board/")) {
             let from = line.split(' ').next().unwrap();
             assert!(names.iter().any(|name| name == from), "{from} is not in the bundle");
+        }
+        let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/boards");
+        for profile in fs::read_dir(profiles).unwrap() {
+            let name = format!("boards/{}", profile.unwrap().file_name().display());
+            assert!(names.contains(&name), "{name} is not in the bundle");
         }
     }
 
