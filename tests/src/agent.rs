@@ -92,6 +92,12 @@ impl Agent {
         format!("unix:{}", self.flags.socket.display())
     }
 
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> i32 {
+        self.process.pid()
+    }
+
     /// Its flags.
     #[must_use]
     pub fn flags(&self) -> &AgentFlags {

@@ -5,6 +5,7 @@
 //! state ([`hub`]), so that nothing is shared and locked.
 
 pub mod cut;
+mod door;
 pub mod feed;
 pub mod hub;
 mod preflight;
@@ -16,21 +17,26 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::{info, warn};
 use wattline_protocol::units::Nanos;
 
 use crate::clock::{Clock, SystemClock};
+use door::{Door, PENDING_MAX};
 use hub::{Hub, Request};
 
 /// Sessions at a time: one that controls, one that watches, and room for
 /// hosts that come back before their old link is known to be dead.
 const SESSIONS_MAX: usize = 8;
+/// After a connection could not be accepted, the next one is tried so much
+/// later: where file descriptors ran out, they come back when sessions end.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Requests that wait for the hub.
 const REQUESTS_MAX: usize = 64;
 /// Whether the agent is idle is looked at this often.
@@ -107,15 +113,31 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
     let mut sessions = tokio::task::JoinSet::new();
     let mut idle = IdleWatch { limit: idle_exit, since: SystemClock.now() };
     let mut look = tokio::time::interval(IDLE_LOOK);
+    let mut door = Door::new(SystemClock.now());
+    let pending = Arc::new(Semaphore::new(PENDING_MAX));
     loop {
         tokio::select! {
             accepted = bound.listener.accept() => match accepted {
-                Ok((stream, _)) if sessions.len() < SESSIONS_MAX => {
-                    let (facts, requests) = (facts.clone(), requests.clone());
-                    sessions.spawn(session::serve(stream, facts, requests));
+                Ok((stream, _)) => {
+                    let may_enter = door.knock(SystemClock.now()) && sessions.len() < SESSIONS_MAX;
+                    match Arc::clone(&pending).try_acquire_owned() {
+                        Ok(place) if may_enter => {
+                            let (facts, requests) = (facts.clone(), requests.clone());
+                            sessions.spawn(session::serve(stream, place, facts, requests));
+                        }
+                        Ok(_) | Err(_) => {
+                            if door.turn_away() {
+                                let so_far = door.turned_away();
+                                warn!(so_far, "A peer is turned away: too many at once.");
+                            }
+                            session::turn_away(&stream);
+                        }
+                    }
                 }
-                Ok((stream, _)) => session::turn_away(stream).await,
-                Err(error) => warn!(%error, "A connection could not be accepted."),
+                Err(error) => {
+                    warn!(%error, "A connection could not be accepted.");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             },
             Some(_) = sessions.join_next() => {}
             _ = &mut hub_task => break,

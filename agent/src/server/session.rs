@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
 use wattline_protocol::command::{Acknowledge, Command, Farewell, Refusal, Reply};
@@ -26,17 +26,23 @@ const READ_BYTES: usize = 16 * 1024;
 /// The session is given the time this often.
 const TICK: Duration = Duration::from_secs(1);
 
-/// Tells a host that there is no place for it.
-pub(super) async fn turn_away(mut stream: UnixStream) {
+/// Tells a host that there is no place for it, without waiting for it.
+pub(super) fn turn_away(stream: &UnixStream) {
     let bytes = Message::Farewell(Farewell::TooManySessions).to_frame();
-    let _ = stream.write_all(&bytes).await;
+    let _ = stream.try_write(&bytes);
 }
 
-/// Serves one host until either side ends.
-pub(super) async fn serve(stream: UnixStream, facts: Arc<Facts>, requests: mpsc::Sender<Request>) {
+/// Serves one host until either side ends. It has its `place` among the peers
+/// that have asked for nothing yet until it asks for something.
+pub(super) async fn serve(
+    stream: UnixStream,
+    place: OwnedSemaphorePermit,
+    facts: Arc<Facts>,
+    requests: mpsc::Sender<Request>,
+) {
     let (incoming, outgoing) = stream.into_split();
     let feed = Feed::begin(facts.hello(), now());
-    let mut host = Host { feed, requests, grown: None, live: None };
+    let mut host = Host { feed, requests, place: Some(place), grown: None, live: None };
     if let Err(error) = host.talk(incoming, outgoing).await {
         debug!(%error, "A link was cut.");
     }
@@ -49,6 +55,7 @@ fn now() -> Nanos {
 struct Host {
     feed: Feed,
     requests: mpsc::Sender<Request>,
+    place: Option<OwnedSemaphorePermit>,
     /// Tells that the fetched run's log has grown, while the run goes on.
     grown: Option<watch::Receiver<u64>>,
     live: Option<broadcast::Receiver<Arc<[u8]>>>,
@@ -95,6 +102,7 @@ impl Host {
 
     async fn serve(&mut self, wanted: Vec<Wanted>) {
         for wanted in wanted {
+            self.place = None;
             match wanted {
                 Wanted::Answer(id, command) => {
                     let reply = self.answer(id, command).await;

@@ -16,6 +16,7 @@ mod night;
 mod nights;
 mod sampler;
 mod spool;
+mod stall;
 mod store;
 mod streams;
 
@@ -51,6 +52,10 @@ const MEASURES: &[&str] = &[
     "spool.healthy_bytes",
     "spool.restart",
     "spool.drain",
+    "stall.missed",
+    "stall.skipped",
+    "stall.memory",
+    "stall.growth",
     "store.append",
     "store.open",
     "store.open_memory",
@@ -146,6 +151,13 @@ fn main() -> ExitCode {
     {
         // A closed standard error leaves nobody to tell.
         let _ = writeln!(io::stderr(), "error: spool: {error}");
+        return ExitCode::FAILURE;
+    }
+    if wanted("stall.")
+        && let Err(error) = stall::run(&mut emit)
+    {
+        // A closed standard error leaves nobody to tell.
+        let _ = writeln!(io::stderr(), "error: stall: {error}");
         return ExitCode::FAILURE;
     }
     if wanted("store.")
