@@ -21,6 +21,9 @@ use crate::spool::RunLog;
 
 /// Wait for a frame at most this long, then see whether a sync is due.
 const WAIT: Duration = Duration::from_millis(200);
+/// Parcels that are taken before it is looked at whether a sync is due: more than
+/// the fastest board makes in a minute.
+const PARCELS_A_TURN_MAX: usize = 4_096;
 /// Frames that a slow live listener may lag behind before it misses some:
 /// half a minute of two streams at 16 frames a second.
 pub const LIVE_BACKLOG: usize = 1024;
@@ -88,12 +91,12 @@ impl Thread {
     fn work(mut self, queue: &Receiver<Parcel>) {
         loop {
             match queue.recv_timeout(WAIT) {
-                Ok(Parcel::Frame(bytes)) => self.frame(&bytes),
-                Ok(Parcel::Sync(reply)) => {
-                    let synced = self.writer.sync(SystemClock.now());
-                    let _ = reply.send(self.told(synced));
+                // All that waits, then one sync for it: a card whose sync takes longer
+                // than the time between two would else take one frame a sync.
+                Ok(parcel) => {
+                    self.take(parcel);
+                    queue.try_iter().take(PARCELS_A_TURN_MAX).for_each(|parcel| self.take(parcel));
                 }
-                Ok(Parcel::ReportTo(recorder)) => self.report = Some(recorder),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     let synced = self.writer.close(SystemClock.now());
@@ -105,6 +108,17 @@ impl Thread {
                 let synced = self.writer.sync(SystemClock.now());
                 self.told(synced);
             }
+        }
+    }
+
+    fn take(&mut self, parcel: Parcel) {
+        match parcel {
+            Parcel::Frame(bytes) => self.frame(&bytes),
+            Parcel::Sync(reply) => {
+                let synced = self.writer.sync(SystemClock.now());
+                let _ = reply.send(self.told(synced));
+            }
+            Parcel::ReportTo(recorder) => self.report = Some(recorder),
         }
     }
 
