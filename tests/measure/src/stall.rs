@@ -35,6 +35,7 @@ const SLOW_DISK: Nanos = Nanos::from_secs(12);
 /// Connections of a flood, and the time they come in.
 const CONNECTIONS: u32 = 10_000;
 const FLOOD: Nanos = Nanos::from_secs(60);
+const AFTER_FLOOD: Nanos = Nanos::from_secs(2);
 /// How long a dead client is there.
 const DEAD: Nanos = Nanos::from_secs(20);
 /// Bar: MiB of resident memory.
@@ -218,6 +219,9 @@ fn flood(agent: &Agent) -> Result<(), String> {
             lingering.pop_front();
         }
     }
+    // The last of them are gone before a host of ours comes.
+    drop(lingering);
+    wait(AFTER_FLOOD);
     Ok(())
 }
 
