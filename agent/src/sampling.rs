@@ -316,8 +316,9 @@ impl Made {
     fn chip(&mut self, chip: &ChipRails, bus: Box<dyn I2cBus>) -> Result<(), SamplingError> {
         let (index, lane) = self.next();
         let (producer, consumer) = ring(RING_SWEEPS);
-        let core = chip.sampler(bus, Arc::new(SystemClock), producer, lane)?;
-        let described = chip.describe(core.chip(), index);
+        let mut core = chip.sampler(bus, Arc::new(SystemClock), producer, lane)?;
+        core.settle();
+        let described = chip.describe(core.chip(), core.described_flag(), index);
         self.lanes.push(LaneInput { lane, columns: 2 * described.len(), ring: consumer });
         self.rails.extend(described);
         self.chips.push(core.describe());

@@ -35,7 +35,7 @@ use wattline_protocol::units::Nanos;
 use super::bus::sim::SimBoard;
 use super::bus::sim::board::{BUS_NUMBER, SHUNT_TOLERANCE};
 use super::bus::{BusError, I2cBus};
-use super::chip::{Chip, ChipError, Ownership, Profile, bits_ns};
+use super::chip::{Chip, ChipError, Flag, Ownership, Profile, bits_ns};
 use super::meter::Meter;
 use super::pace::BusShare;
 use super::ring::SweepProducer;
@@ -232,10 +232,11 @@ impl ChipRails {
     }
 
     /// The rails for the record. `chip` is the driver as configured (a kernel
-    /// driver's configuration is known only then), `index` its place in
+    /// driver's configuration is known only then), `flag` the kind of its sweeps
+    /// ([`SamplerCore::described_flag`]), `index` its place in
     /// [`RunStart::chips`](wattline_protocol::record::RunStart::chips).
     #[must_use]
-    pub fn describe(&self, chip: &Chip, index: u16) -> Vec<RailDescription> {
+    pub fn describe(&self, chip: &Chip, flag: Flag, index: u16) -> Vec<RailDescription> {
         // Without a declared clock: standard mode, the slowest.
         let clock_hz = self.bus_clock_hz.unwrap_or(100_000);
         let describe = |(slot, rail): (usize, &ChannelRail)| RailDescription {
@@ -247,7 +248,7 @@ impl ChipRails {
             slot: u8::try_from(slot).unwrap_or(u8::MAX),
             scale: chip.scale(rail.shunt_ohm),
             limits: chip.limits(rail.shunt_tolerance),
-            timing: chip.timing(slot, clock_hz),
+            timing: chip.timing(slot, flag, clock_hz),
         };
         self.rails.iter().enumerate().map(describe).collect()
     }
@@ -298,7 +299,7 @@ pub fn why_closed(error: &std::io::Error) -> SkipReason {
 /// bus's clock is not declared.
 #[must_use]
 pub fn limit_hz(chip: &Chip, bus_clock_hz: Option<u32>) -> Option<f64> {
-    let transaction_ns = bits_ns(chip.transaction_bits(), bus_clock_hz?);
+    let transaction_ns = bits_ns(chip.transaction_bits(Flag::Left), bus_clock_hz?);
     Some(1e9 / f64::from(transaction_ns.max(chip.cycle_ns())))
 }
 
@@ -306,6 +307,7 @@ pub fn limit_hz(chip: &Chip, bus_clock_hz: Option<u32>) -> Option<f64> {
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "hundreds of sweeps")]
 pub fn measured_rate_hz(core: &mut SamplerCore, clock: &dyn Clock) -> f64 {
+    core.settle();
     let (begun, before) = (clock.now(), core.report());
     while core.report().sweeps - before.sweeps < RATE_SWEEPS && clock.now() - begun < RATE_TIME {
         core.step();
@@ -335,7 +337,7 @@ mod tests {
         let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
         let board = SimBoard::new(ChipKind::Ina3221, 1, clock);
         let found = ChipRails::simulated(&board, Profile::Fast);
-        let rails = found.describe(&found.chip, 0);
+        let rails = found.describe(&found.chip, Flag::Read, 0);
         let names: Vec<&str> = rails.iter().map(|rail| rail.name.as_str()).collect();
         assert_eq!(names, ["VDD_IN", "VDD_CPU_GPU", "VDD_SOC"]);
         assert_eq!(rails[0].role, RailRole::Total);

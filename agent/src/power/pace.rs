@@ -1,63 +1,84 @@
-//! When the next sweep starts, and whether the last one held a new conversion.
+//! What is done on the bus next, when, and whether a sweep held new conversions.
 //!
 //! Owns the schedule of one chip, as a state machine without a clock: times
-//! come in, deadlines and judgements go out. Knows no codes and no bus.
+//! come in, deadlines, steps and judgements go out. Knows no codes and no bus;
+//! what a flag proves of the chip's cycle is [`cycle`]'s.
 //!
-//! A chip converts by its own oscillator (up to 10 % slower than nominal) and
-//! says of a conversion only, by the ready flag, that one ended since the flag
-//! was last read. Two cases:
+//! A chip converts by its own oscillator (up to 10 % off nominal) and says of a
+//! conversion only, by the ready flag, that one ended since the flag was last
+//! cleared. How it is read:
 //!
-//! - **The transaction takes longer than the cycle.** Sweeps follow back to
-//!   back; the flag is always set. [`Mode::Seeking`] for ever.
-//! - **The cycle is longer.** Sweeping back to back, the flag is found clear
-//!   once a beat: the end of a cycle then follows within the difference of the
-//!   two. Two such events give the true cycle. From then on ([`Mode::Locked`])
-//!   there is one sweep a cycle, its flag read just after the cycle's end: the
-//!   period is a hair under the cycle, and a clear flag (read too early by a
-//!   hair) pushes the next sweep back by a few. The flag is thus the phase
-//!   detector of a loop (bang-bang, after Alexander, Electronics Letters 1975), and
-//!   which conversion a sweep holds is known by counting cycles: every one is
-//!   read, once.
+//! - **A sweep takes longer than a cycle.** Sweeps follow back to back; nothing
+//!   can be read twice and the flag is left alone: `Mode::ByTime`. So it is
+//!   where the flag belongs to a kernel driver; the period is then the longest
+//!   cycle that the datasheet allows.
+//! - **A cycle is longer.** First the flag alone is polled until length and
+//!   phase of the cycle are known (`Mode::Finding`, some tens of cycles). From
+//!   then on (`Mode::Locked`) there is one sweep a cycle. Where the flag fits
+//!   into it, it is read in the middle, just after the cycle's end, and now and
+//!   then in the middle of what is uncertain, which halves it. Where it does not
+//!   fit, sweeps hold the values alone, placed so that no register is near its
+//!   update, and every few hundred cycles one is left out for a look at the flag.
 //!
-//! Where the flag belongs to a kernel driver, the period is the longest cycle
-//! that the datasheet allows, so that no conversion is read twice.
+//! Which conversion a register gave follows from the bounds of the cycle and
+//! those of the moment at which it was latched; a sweep is called new only
+//! where both leave no doubt.
+
+pub mod cycle;
+mod judge;
+mod state;
+mod timing;
 
 use wattline_protocol::units::{BoardTime, Nanos};
 
-use super::chip::Ready;
+use super::chip::{CODES_MAX, Flag, Ready};
+pub use cycle::{Cycle, Within};
+use cycle::{nanos, span};
+pub use judge::{Conversion, Judgement};
+use judge::{Latched, judged_by_cycle, judged_by_time};
+use state::{Finding, FlagState, Locked, Mode};
+use timing::Typical;
+pub use timing::{PaceTiming, TransactionTiming};
 
-/// The slowest oscillator of both datasheets: conversion time +10 %.
-const CYCLE_STRETCH_MAX: f64 = 1.1;
-/// Part of the cycle by which a locked sweep comes earlier than the one before.
-const HAIR: f64 = 0.001;
-/// A clear flag pushes the next sweep back by this many hairs.
-const PUSH_HAIRS: f64 = 4.0;
-/// Sweeps in a row with the same flag after which the lock is given up. One
-/// clear flag is an early read; after the push a second one means that no
-/// conversion ended in a whole period: the chip converts otherwise than it did.
-/// Set flags without end mean a cycle shorter than thought.
-const CLEAR_ROW_MAX: u32 = 2;
-const SET_ROW_MAX: u32 = 256;
-/// A locked sweep farther than this part of a cycle from its place may mix
-/// two cycles (INA3221 at 400 kHz: registers are safe within 300 µs of 840).
-const MISPLACED: f64 = 0.25;
-/// One farther than this part from a whole cycle after the one before may
-/// repeat a conversion, or have missed one, of a register that lies near its
-/// update; it is judged so.
-const DOUBTFUL: f64 = 0.1;
-/// Cycles over which the true cycle is measured before the next measurement
-/// begins: about a second, in which temperature moves no oscillator by a hair.
-const MEASURED_CYCLES: f64 = 1_024.0;
-/// Cycles after which a running measurement replaces the one before.
-const REPLACE_CYCLES: f64 = 64.0;
-/// Sweeps back to back may be this much farther apart than the least (a thread
-/// wakes tens of µs late). Two ends of a cycle then rarely fall between them; a
-/// cycle counted wrong so is refused by the flags once it is locked to.
-const CONTIGUOUS: f64 = 1.05;
-/// A cycle longer than this many sweeps is found by the set flags, and over
-/// this many cycles.
-const LONG_CYCLE: f64 = 1.5;
-const LONG_CYCLES: f64 = 16.0;
+/// How far a chip's cycle may be from nominal, as a fraction: conversion time
+/// +10 % (SBOS576, SBOS547, "Electrical Characteristics"); no least one is
+/// named, the same is taken.
+const CYCLE_TOLERANCE: f64 = 0.1;
+/// How far a cycle that was known may have moved when it is looked for again.
+const MOVED: f64 = 0.01;
+/// The length must be known as well as this before sweeps are placed by it.
+const FOUND: f64 = 0.004;
+/// Least part of a cycle that is left beside a sweep that reads the flag.
+const SPARE: f64 = 0.004;
+/// A sweep shorter than this part of the cycle takes up the search again.
+const QUICK: f64 = 0.98;
+/// A sweep that reads the flag at the end of a cycle keeps its registers at least
+/// this part of a cycle from their updates.
+const CLEAR: f64 = 0.06;
+/// The flag is read this part of a cycle behind the last moment at which the
+/// cycle can have ended.
+const GUARD: f64 = 0.002;
+/// An uncertainty of the cycle's end above this part of a cycle is halved.
+const BISECT: f64 = 0.02;
+/// A sweep may come this part of a cycle late; a later one waits for the next.
+const LATE: f64 = 0.2;
+/// An uncertainty above this part of the least distance from an update, or of
+/// half the room that a poll leaves in a cycle, calls for a look at the flag: up
+/// to 2 a sweep's conversions are certain, and a look can halve it.
+const WIDE: f64 = 1.6;
+/// Cycles from one look at the flag to the next where sweeps have no room for it.
+const LOOK_CYCLES: i64 = 256;
+/// Polls of one look, after which the chip does not convert as it did.
+const LOOK_POLLS: u32 = 8;
+/// A poll longer than this part of the cycle tells no two ends apart; the same
+/// for one with the read that clears the flag.
+const COARSE: f64 = 0.55;
+const COARSE_PAIR: f64 = 0.65;
+/// Cycles after which the search is given up: sweeps go by time from then on.
+const FIND_CYCLES: f64 = 1_000.0;
+/// Cycles without a set flag after which a sweep is made nevertheless, so that
+/// the absence of conversions is recorded.
+const SILENT_CYCLES: f64 = 4.0;
 /// The longest pause after failures, and the first one.
 const BACK_OFF_MAX: Nanos = Nanos::from_millis(100);
 const BACK_OFF_FIRST: Nanos = Nanos::from_millis(1);
@@ -72,7 +93,18 @@ pub enum BusShare {
     Half,
 }
 
-/// One sweep, as the schedule sees it.
+/// What is done on the bus at the deadline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A sweep, with the flag or without.
+    Sweep(Flag),
+    /// A read of the flag alone.
+    Poll,
+    /// A read that clears the flag, of a chip whose flag stays after its own.
+    Clear,
+}
+
+/// One transaction, as the schedule sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Swept {
     /// When the transaction started.
@@ -83,122 +115,131 @@ pub struct Swept {
     pub ready: Ready,
 }
 
-/// What a sweep holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Conversion {
-    /// A conversion that was not read before.
-    Fresh,
-    /// The one of the sweep before.
-    Stale,
-    /// A new one, after a hole of at least one whole cycle.
-    AfterHole,
-}
-
-/// The judgement on one sweep.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[must_use]
-pub struct Judgement {
-    /// What it holds.
-    pub conversion: Conversion,
-    /// Conversions before it that were never read, as far as time tells.
-    pub missed: u64,
-}
-
 /// The schedule of one chip.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    nominal_ns: f64,
-    transaction_ns: f64,
-    /// From the read of the flag to the transaction's end.
-    flag_to_end: Nanos,
-    /// Least distance of two starts.
-    least_ns: f64,
+    timing: PaceTiming,
+    /// Least and largest length of the cycle as far as known, in ns.
+    length_ns: (f64, f64),
+    found: bool,
+    /// The cycle cannot be found on this bus.
+    gave_up: bool,
+    /// Times the length of a transaction: least distance of two starts.
+    stretch: f64,
+    plain: Typical,
+    flagged: Typical,
+    poll: Typical,
     mode: Mode,
     deadline: BoardTime,
-    /// Flag time of the last sweep that succeeded.
-    last: Option<BoardTime>,
+    /// The last sweep that succeeded.
+    last: Option<Latched>,
     /// Parts of unread conversions that do not make a whole one yet.
     unread: f64,
     failures: u32,
 }
 
-/// How the next start is found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Mode {
-    /// By the clock alone: the flag is not ours.
-    ByTime,
-    /// Back to back, until the flag was found clear twice.
-    Seeking { anchor: Option<Anchor> },
-    /// One sweep a cycle.
-    Locked(Lock),
-}
-
-/// A flag found clear: the end of a cycle follows within `after_ns`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Anchor {
-    at: BoardTime,
-    after_ns: f64,
-    /// Cycles that ended since.
-    cycles: f64,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Lock {
-    cycle_ns: f64,
-    hair_ns: f64,
-    anchor: Anchor,
-    /// Sweeps in a row whose flag was clear, and set.
-    clear_row: u32,
-    set_row: u32,
+/// How a cycle of known length is swept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Regime {
+    /// The bus is slower: back to back.
+    Slow,
+    /// One sweep a cycle, the flag in each.
+    Flagged,
+    /// One sweep a cycle, the flag seldom.
+    Sparse,
 }
 
 impl Pace {
-    /// A schedule that starts at `now`, for a cycle and a transaction of these
-    /// nominal lengths, the flag being read `flag_to_end_ns` before the end.
+    /// A schedule that starts at `now`.
     #[must_use]
     pub fn new(timing: PaceTiming, share: BusShare, now: BoardTime) -> Self {
-        let PaceTiming { cycle_ns, transaction_ns, flag_to_end_ns, flag_is_ours } = timing;
-        let transaction_ns = f64::from(transaction_ns);
         let stretch = match share {
             BusShare::Whole => 1.0,
             BusShare::Half => 2.0,
         };
-        let mode = if flag_is_ours { Mode::Seeking { anchor: None } } else { Mode::ByTime };
-        Self {
-            nominal_ns: f64::from(cycle_ns),
-            transaction_ns,
-            flag_to_end: Nanos(i64::from(flag_to_end_ns)),
-            least_ns: stretch * transaction_ns,
-            mode,
+        let mut pace = Self {
+            timing,
+            length_ns: around(timing.cycle_ns, CYCLE_TOLERANCE),
+            found: false,
+            gave_up: false,
+            stretch,
+            plain: Typical::nominal(timing.plain.length_ns),
+            flagged: Typical::nominal(timing.flagged.length_ns),
+            poll: Typical::nominal(timing.poll.length_ns),
+            mode: Mode::ByTime,
             deadline: now,
             last: None,
             unread: 0.0,
             failures: 0,
-        }
+        };
+        pace.restarted(now);
+        pace
     }
 
-    /// When the next sweep starts.
+    /// When the next step is due.
     #[must_use]
     pub const fn deadline(&self) -> BoardTime {
         self.deadline
+    }
+
+    /// What the next step is.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self.mode {
+            Mode::ByTime => Step::Sweep(Flag::Left),
+            Mode::Finding(Finding { silent: true, .. }) => Step::Sweep(Flag::Left),
+            Mode::Finding(Finding { flag, .. })
+            | Mode::Locked(Locked { flag, look: Some(_), .. })
+                if flag.to_clear =>
+            {
+                Step::Clear
+            }
+            Mode::Finding(_) | Mode::Locked(Locked { look: Some(_), .. }) => Step::Poll,
+            Mode::Locked(Locked { look: None, cycle, .. }) => {
+                match self.regime(cycle.length_bounds_ns()) {
+                    Regime::Flagged => Step::Sweep(Flag::Read),
+                    Regime::Slow | Regime::Sparse => Step::Sweep(Flag::Left),
+                }
+            }
+        }
     }
 
     /// The period that is aimed at, in ns.
     #[must_use]
     pub fn period_ns(&self) -> f64 {
         match self.mode {
-            Mode::ByTime => self.least_ns.max(self.nominal_ns * CYCLE_STRETCH_MAX),
-            Mode::Seeking { .. } => self.least_ns.max(self.nominal_ns),
-            Mode::Locked(lock) => lock.cycle_ns,
+            Mode::ByTime => self.period_by_time_ns(),
+            Mode::Finding(_) => self.timing.cycle_ns.max(self.stretch * self.plain.ns()),
+            Mode::Locked(locked) => locked.cycle.length_ns(),
         }
+    }
+
+    fn period_by_time_ns(&self) -> f64 {
+        (self.stretch * self.plain.ns()).max(self.length_ns.1)
     }
 
     /// The chip's true cycle in ns, where it is known.
     #[must_use]
-    pub const fn measured_cycle_ns(&self) -> Option<f64> {
+    pub fn measured_cycle_ns(&self) -> Option<f64> {
+        self.found.then(|| f64::midpoint(self.length_ns.0, self.length_ns.1))
+    }
+
+    /// Whether the cycle is being looked for: sweeps come when it is found.
+    #[must_use]
+    pub const fn is_finding(&self) -> bool {
+        matches!(self.mode, Mode::Finding(_))
+    }
+
+    /// Whether the sweeps read the flag.
+    #[must_use]
+    pub fn flag_of_sweeps(&self) -> Flag {
         match self.mode {
-            Mode::Locked(lock) => Some(lock.cycle_ns),
-            Mode::ByTime | Mode::Seeking { .. } => None,
+            Mode::Locked(locked)
+                if self.regime(locked.cycle.length_bounds_ns()) == Regime::Flagged =>
+            {
+                Flag::Read
+            }
+            Mode::ByTime | Mode::Finding(_) | Mode::Locked(_) => Flag::Left,
         }
     }
 
@@ -207,284 +248,333 @@ impl Pace {
     pub fn failed(&mut self, now: BoardTime) {
         let doubled = BACK_OFF_FIRST.0 << self.failures.min(16);
         self.failures = self.failures.saturating_add(1);
+        if !matches!(self.mode, Mode::ByTime) {
+            self.find(now);
+        }
         self.deadline = now + Nanos(doubled.min(BACK_OFF_MAX.0));
-        self.seek();
     }
 
     /// The chip was configured anew: its cycle starts over.
     pub fn restarted(&mut self, now: BoardTime) {
+        self.length_ns = around(self.timing.cycle_ns, CYCLE_TOLERANCE);
+        self.found = false;
+        self.gave_up = false;
+        self.last = None;
         self.deadline = now;
-        self.seek();
+        let is_slow = self.stretch * self.plain.ns() >= self.length_ns.1;
+        if !self.timing.flag_is_ours {
+            self.mode = Mode::ByTime;
+        } else if is_slow {
+            self.mode = Mode::ByTime;
+            // Before, the registers hold no value.
+            self.deadline = now + span(self.length_ns.1);
+        } else {
+            self.find(now);
+        }
+    }
+
+    fn find(&mut self, now: BoardTime) {
+        let finding = Finding {
+            cycle: None,
+            flag: FlagState::default(),
+            begun: now,
+            since: now,
+            silent: false,
+        };
+        self.mode = Mode::Finding(finding);
+        self.deadline = now;
+        // Ends will be counted anew.
+        if let Some(last) = &mut self.last {
+            last.conversions = None;
+        }
+    }
+
+    /// The cycle is not where it should be: its phase is looked for again.
+    fn lost(&mut self, cycle: &Cycle, now: BoardTime) {
+        self.length_ns = around(cycle.length_ns(), MOVED);
+        self.find(now);
     }
 
     /// Takes in a sweep, sets the next deadline, and says what the sweep holds.
-    pub fn swept(&mut self, swept: Swept) -> Judgement {
+    pub fn swept(&mut self, swept: Swept, flag: Flag) -> Judgement {
         self.failures = 0;
-        let flag = swept.end - self.flag_to_end;
-        let since_ns = self.last.replace(flag).map(|last| nanos(flag - last));
-        match (self.mode, swept.ready) {
-            (Mode::Locked(lock), ready @ (Ready::Converted | Ready::NotYet)) => {
-                self.locked(lock, ready, flag, since_ns.unwrap_or(lock.cycle_ns), swept.end)
-            }
-            (Mode::Seeking { anchor }, ready @ (Ready::Converted | Ready::NotYet)) => {
-                self.deadline = (swept.start + span(self.least_ns)).max(swept.end);
-                self.seeking(anchor, ready, flag, since_ns)
-            }
-            (Mode::ByTime | Mode::Locked(_) | Mode::Seeking { .. }, _) => {
-                let next = self.deadline + span(self.period_ns());
-                self.deadline = next.max(swept.end);
-                self.fresh_by_time(since_ns)
-            }
-        }
-    }
-
-    fn seeking(
-        &mut self,
-        anchor: Option<Anchor>,
-        ready: Ready,
-        flag: BoardTime,
-        since_ns: Option<f64>,
-    ) -> Judgement {
-        let Some(since_ns) = since_ns else {
-            // Nothing has been converted yet: the registers hold no value.
-            let conversion = match ready {
-                Ready::NotYet => Conversion::Stale,
-                Ready::Converted | Ready::Unread => Conversion::Fresh,
-            };
-            return Judgement { conversion, missed: 0 };
+        let (timing, typical) = match flag {
+            Flag::Left => (self.timing.plain, &mut self.plain),
+            Flag::Read => (self.timing.flagged, &mut self.flagged),
         };
-        if self.nominal_ns > LONG_CYCLE * self.least_ns {
-            return self.seeking_long(anchor, ready, flag, since_ns);
-        }
-        // Only back to back is a set flag one cycle, and a clear one its edge.
-        let contiguous = since_ns < self.least_ns * CONTIGUOUS;
-        let mut anchor = anchor.filter(|_| contiguous);
-        if ready == Ready::Converted {
-            if let Some(anchor) = &mut anchor {
-                anchor.cycles += 1.0;
-            }
-            self.mode = Mode::Seeking { anchor };
-            return self.fresh_by_time(Some(since_ns));
-        }
-        let after_ns = (self.nominal_ns * CYCLE_STRETCH_MAX - since_ns).max(0.0);
-        match anchor {
-            Some(anchor) if anchor.cycles >= 1.0 => {
-                if let Some(lock) = self.lock(anchor, flag) {
-                    let start = flag + self.flag_to_end - span(self.transaction_ns);
-                    self.deadline = start + span(lock.pushed_ns(since_ns));
+        let length_ns = typical.taken(nanos(swept.end - swept.start));
+        let latched = Latched::of(&timing, length_ns, swept);
+        let before = self.last.replace(latched);
+        match self.mode {
+            Mode::ByTime => {
+                let (length_ns, period_ns) = (self.length_ns, self.period_by_time_ns());
+                let next = swept.start + span(period_ns.ceil());
+                self.deadline = next.max(swept.end);
+                let mut judgement =
+                    judged_by_time(self.columns(), before.as_ref(), &latched, length_ns, period_ns);
+                judgement.missed = self.missed_by_time(before.as_ref(), &latched);
+                // A bus that was slow for a while leaves room for the flag again.
+                let may_find = self.timing.flag_is_ours && !self.gave_up;
+                if may_find && self.stretch * self.plain.ns() < QUICK * length_ns.0 {
+                    self.length_ns = around(self.timing.cycle_ns, CYCLE_TOLERANCE);
+                    self.find(swept.end);
                 }
+                judgement
             }
-            Some(_) | None => {
-                let here = Anchor { at: flag, after_ns, cycles: 0.0 };
-                self.mode = Mode::Seeking { anchor: contiguous.then_some(here) };
+            Mode::Finding(mut finding) => {
+                // Conversions stay away: what the registers hold is old.
+                finding.silent = false;
+                finding.since = swept.end;
+                self.mode = Mode::Finding(finding);
+                self.deadline = swept.end;
+                Judgement::of_all(Conversion::Stale)
             }
+            Mode::Locked(locked) => self.locked(locked, &latched, before, swept),
         }
-        Judgement { conversion: Conversion::Stale, missed: 0 }
-    }
-
-    /// Several sweeps fit into a cycle: each set flag is one cycle, its end
-    /// between this read of the flag and the one before.
-    fn seeking_long(
-        &mut self,
-        anchor: Option<Anchor>,
-        ready: Ready,
-        flag: BoardTime,
-        since_ns: f64,
-    ) -> Judgement {
-        if ready == Ready::NotYet {
-            return Judgement { conversion: Conversion::Stale, missed: 0 };
-        }
-        let here = Anchor { at: flag, after_ns: since_ns, cycles: 0.0 };
-        let mut anchor = anchor.filter(|_| since_ns < 0.5 * self.nominal_ns).unwrap_or(here);
-        if anchor.at < flag {
-            anchor.cycles += 1.0;
-        }
-        self.mode = Mode::Seeking { anchor: Some(anchor) };
-        if anchor.cycles >= LONG_CYCLES
-            && let Some(lock) = self.lock(anchor, flag)
-        {
-            let start = flag + self.flag_to_end - span(self.transaction_ns);
-            self.deadline = start + span(lock.cycle_ns - lock.hair_ns);
-        }
-        Judgement { conversion: Conversion::Fresh, missed: 0 }
-    }
-
-    /// From the anchor to here, as many cycles as flags were set lie between.
-    fn lock(&mut self, anchor: Anchor, flag: BoardTime) -> Option<Lock> {
-        let cycle_ns = nanos(flag - anchor.at) / anchor.cycles;
-        let plausible = (cycle_ns / self.nominal_ns - 1.0).abs() < 2.0 * (CYCLE_STRETCH_MAX - 1.0);
-        if !plausible {
-            self.seek();
-            return None;
-        }
-        let hair_ns = HAIR * cycle_ns + anchor.after_ns / anchor.cycles;
-        let lock = Lock { cycle_ns, hair_ns, anchor, clear_row: 0, set_row: 0 };
-        self.mode = Mode::Locked(lock);
-        Some(lock)
     }
 
     fn locked(
         &mut self,
-        mut lock: Lock,
-        ready: Ready,
-        flag: BoardTime,
-        since_ns: f64,
-        end: BoardTime,
+        mut locked: Locked,
+        latched: &Latched,
+        before: Option<Latched>,
+        swept: Swept,
     ) -> Judgement {
-        let cycles = (since_ns / lock.cycle_ns).round();
-        let misplaced = (since_ns - cycles * lock.cycle_ns).abs() > MISPLACED * lock.cycle_ns;
-        lock.anchor.cycles += cycles;
-        let step_ns = if ready == Ready::NotYet {
-            lock.clear_row += 1;
-            lock.set_row = 0;
-            lock.measure(flag);
-            lock.pushed_ns(since_ns)
+        let read = latched.flag;
+        let seen = match swept.ready {
+            Ready::Unread => Ok(()),
+            ready => locked.see(ready, read, Some(latched.cleared)).map(|_| ()),
+        };
+        let judgement = judged_by_cycle(
+            self.columns(),
+            (&locked.cycle, &self.timing),
+            before.as_ref(),
+            latched,
+        );
+        if let Some(last) = &mut self.last {
+            last.conversions = judgement.1;
+        }
+        let judgement = judgement.0;
+        if seen.is_err() {
+            self.lost(&locked.cycle, swept.end);
+            // It is not known what was converted, and when.
+            return match swept.ready {
+                Ready::NotYet => Judgement::of_all(Conversion::Stale),
+                Ready::Converted | Ready::Unread => judgement.doubted(),
+            };
+        }
+        self.length_ns = locked.cycle.length_bounds_ns();
+        self.aim_sweep(locked, swept.end);
+        judgement
+    }
+
+    /// Takes in a read of the flag alone.
+    pub fn polled(&mut self, swept: Swept) {
+        self.failures = 0;
+        let length_ns = self.poll.taken(nanos(swept.end - swept.start));
+        let read = Latched::of(&self.timing.poll, length_ns, swept).flag;
+        let cleared = self.timing.clear.is_none().then_some(read);
+        match self.mode {
+            Mode::ByTime => self.deadline = swept.end,
+            Mode::Finding(finding) => self.finding(finding, (swept.ready, read, cleared), swept),
+            Mode::Locked(mut locked) => {
+                let polls = locked.look.unwrap_or(0) + 1;
+                match locked.see(swept.ready, read, cleared) {
+                    Ok(true) => {
+                        locked.look = None;
+                        locked.looked = locked.cycle.counted();
+                        self.length_ns = locked.cycle.length_bounds_ns();
+                        self.aim_sweep(locked, swept.end);
+                    }
+                    Ok(false) if polls < LOOK_POLLS => {
+                        locked.look = Some(polls);
+                        self.mode = Mode::Locked(locked);
+                        self.aim_poll(&locked, swept.end);
+                    }
+                    Ok(false) | Err(_) => self.lost(&locked.cycle, swept.end),
+                }
+            }
+        }
+    }
+
+    /// Takes in a read that cleared the flag.
+    pub fn cleared(&mut self, swept: Swept) {
+        self.failures = 0;
+        self.deadline = swept.end;
+        let (Some(clear), Mode::Finding(Finding { flag, .. }) | Mode::Locked(Locked { flag, .. })) =
+            (self.timing.clear, &mut self.mode)
+        else {
+            return;
+        };
+        let cleared = Latched::of(&clear, clear.length_ns, swept).flag;
+        *flag = FlagState { down: Some(cleared), to_clear: false };
+        if let Mode::Locked(locked) = self.mode {
+            self.aim_poll(&locked, swept.end);
+        }
+    }
+
+    fn finding(
+        &mut self,
+        mut finding: Finding,
+        (ready, read, cleared): (Ready, Within, Option<Within>),
+        swept: Swept,
+    ) {
+        let down = finding.flag.down;
+        let seen = match (&mut finding.cycle, down) {
+            (Some(cycle), Some(down)) => match ready {
+                Ready::Converted => cycle.some_end(down, read).map(|_| ()),
+                Ready::NotYet | Ready::Unread => cycle.no_end(down.late, read.early),
+            },
+            (cycle @ None, Some(down)) if ready == Ready::Converted => {
+                let end = Within { early: down.early, late: read.late };
+                *cycle = Cycle::seen(end, self.length_ns);
+                Ok(())
+            }
+            _ => Ok(()),
+        };
+        if seen.is_err() {
+            // Another cycle than was thought.
+            self.length_ns = around(self.timing.cycle_ns, CYCLE_TOLERANCE);
+            finding.cycle = None;
+        }
+        finding.flag.after(ready, read, cleared);
+        if ready == Ready::Converted {
+            finding.since = swept.end;
+        }
+        let quiet_ns = nanos(swept.end - finding.since);
+        finding.silent = quiet_ns > SILENT_CYCLES * self.length_ns.1;
+        // Polls too slow to tell two ends apart, or too few of them told any.
+        let poll_ns = self.stretch * self.poll.ns();
+        let pair_ns = poll_ns * if self.timing.clear.is_some() { 2.0 } else { 1.0 };
+        let is_coarse = poll_ns.max(COARSE / COARSE_PAIR * pair_ns) > COARSE * self.length_ns.0;
+        let is_long = nanos(swept.end - finding.begun) > FIND_CYCLES * self.length_ns.1;
+        if is_coarse || (is_long && !finding.silent) {
+            self.gave_up = true;
+            self.mode = Mode::ByTime;
+            self.deadline = swept.end + span(self.length_ns.1);
+            return;
+        }
+        self.mode = Mode::Finding(finding);
+        self.deadline = swept.end + span((self.stretch - 1.0) * self.poll.ns());
+        let found = finding.cycle.filter(|cycle| {
+            ready == Ready::Converted && cycle.counted() > 4 && cycle.length_uncertainty() < FOUND
+        });
+        if let Some(cycle) = found {
+            self.length_ns = cycle.length_bounds_ns();
+            self.found = true;
+            let flag = finding.flag;
+            let (looked, aimed) = (cycle.counted(), cycle.counted());
+            let locked = Locked { cycle, flag, early: false, look: None, looked, aimed };
+            self.aim_sweep(locked, swept.end);
+        }
+    }
+
+    /// Plans the next sweep of a locked schedule.
+    fn aim_sweep(&mut self, mut locked: Locked, now: BoardTime) {
+        let cycle_ns = locked.cycle.length_ns();
+        match self.regime(locked.cycle.length_bounds_ns()) {
+            Regime::Slow => {
+                self.mode = Mode::ByTime;
+                self.deadline = now;
+                return;
+            }
+            Regime::Flagged => {
+                let lead = span(self.timing.flagged.flag * self.flagged_ns());
+                let end = locked.aim(now + lead - span(LATE * cycle_ns));
+                let width = nanos(end.late - end.early);
+                let is_wide = width > BISECT * cycle_ns && !locked.early;
+                let aim = if is_wide {
+                    end.early + span(0.5 * width)
+                } else {
+                    end.late + span(GUARD * cycle_ns)
+                };
+                self.deadline = (aim - lead).max(now);
+            }
+            Regime::Sparse => {
+                let (offset_ns, margin_ns) = self.timing.clearest(self.plain.ns(), cycle_ns);
+                let late_ns = (LATE * cycle_ns).min(0.5 * margin_ns);
+                let before = locked.aimed;
+                let end = locked.aim(now - span(offset_ns + late_ns));
+                let width = nanos(end.late - end.early);
+                let start = end.early + span(0.5 * width + offset_ns);
+                self.deadline = start.max(now);
+                let clear_ns = self.timing.clear.map_or(0.0, |clear| clear.length_ns);
+                let room_ns = cycle_ns - self.poll.ns() - clear_ns;
+                if width > WIDE * margin_ns.min(0.5 * room_ns)
+                    || locked.aimed - locked.looked >= LOOK_CYCLES
+                {
+                    locked.look = Some(0);
+                    // With room for it, the sweep of this end still follows.
+                    locked.aimed = before;
+                    self.mode = Mode::Locked(locked);
+                    self.aim_poll(&locked, now);
+                    return;
+                }
+            }
+        }
+        self.mode = Mode::Locked(locked);
+    }
+
+    /// Plans a poll. Where the flag may be set already the poll is to clear it,
+    /// and keeps off the moments at which the next end may come; else it is for
+    /// the middle of these moments, which halves them.
+    fn aim_poll(&mut self, locked: &Locked, now: BoardTime) {
+        let lead = span(self.timing.poll.flag * self.poll.ns());
+        let at_once = now + lead;
+        let (_, next) = locked.cycle.next(at_once);
+        let is_down = locked.flag.down.is_some_and(|down| {
+            let (_, first) = locked.cycle.next(down.early);
+            first.early >= at_once
+        });
+        let aim = if is_down {
+            next.early + span(0.5 * nanos(next.late - next.early))
         } else {
-            lock.clear_row = 0;
-            lock.set_row += 1;
-            lock.cycle_ns - lock.hair_ns
+            let (_, nearest) = locked.cycle.nearest(at_once);
+            let is_amid = nearest.early <= at_once && at_once <= nearest.late;
+            let behind = nearest.late + span(GUARD * locked.cycle.length_ns());
+            if is_amid { behind } else { at_once }
         };
-        self.mode = Mode::Locked(lock);
-        let next = self.deadline + span(step_ns);
-        let overrun = nanos(end - next) > MISPLACED * lock.cycle_ns;
-        self.deadline = next;
-        if misplaced || overrun || lock.clear_row > CLEAR_ROW_MAX || lock.set_row > SET_ROW_MAX {
-            self.seek();
-            self.deadline = end;
-        }
-        let beyond = since_ns / lock.cycle_ns - cycles;
-        if cycles < 1.0 || lock.clear_row > 1 || (cycles < 2.0 && beyond < -DOUBTFUL) {
-            return Judgement { conversion: Conversion::Stale, missed: 0 };
-        }
-        let is_next = cycles < 2.0 && beyond <= DOUBTFUL;
-        let conversion = if is_next { Conversion::Fresh } else { Conversion::AfterHole };
-        Judgement { conversion, missed: whole(cycles - 1.0) }
+        self.deadline = (aim - lead).max(now);
     }
 
-    /// A new conversion; what was missed is judged by the nominal cycle.
-    fn fresh_by_time(&mut self, since_ns: Option<f64>) -> Judgement {
-        let Some(since_ns) = since_ns else {
-            return Judgement { conversion: Conversion::Fresh, missed: 0 };
-        };
-        let cycles = since_ns / self.nominal_ns;
-        self.unread = (self.unread + cycles - 1.0).max(0.0);
-        let missed = whole(self.unread);
-        self.unread = self.unread.fract();
-        // Two cycles from read to read: one came and went whole. A bus that is
-        // by itself this slow makes no hole, its sweeps are simply far apart.
-        let hole = cycles >= 2.0 && since_ns >= 1.5 * self.period_ns();
-        let conversion = if hole { Conversion::AfterHole } else { Conversion::Fresh };
-        Judgement { conversion, missed }
-    }
-
-    const fn seek(&mut self) {
-        self.mode = match self.mode {
-            Mode::ByTime => Mode::ByTime,
-            Mode::Seeking { .. } | Mode::Locked(_) => Mode::Seeking { anchor: None },
-        };
-    }
-}
-
-/// Lengths that a chip's driver and its bus give.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PaceTiming {
-    /// Nominal cycle, in ns.
-    pub cycle_ns: u32,
-    /// Length of a sweep's transaction, in ns.
-    pub transaction_ns: u32,
-    /// From the read of the flag to the transaction's end, in ns.
-    pub flag_to_end_ns: u32,
-    /// Whether the sweep reads the flag.
-    pub flag_is_ours: bool,
-}
-
-impl Lock {
-    /// The step after a clear flag. The read before lay behind the end of its
-    /// cycle, so the end missed now follows within the rest of a cycle; beyond
-    /// it the next read must come. (Left early by less than a cycle it would
-    /// find the flag set each time, and the loop would see nothing.)
-    fn pushed_ns(&self, since_ns: f64) -> f64 {
-        let early_ns = (self.cycle_ns - since_ns).clamp(0.0, MISPLACED * self.cycle_ns);
-        self.cycle_ns + early_ns + PUSH_HAIRS * self.hair_ns
-    }
-
-    /// A clear flag lies within a few hairs before the end of a cycle, as the
-    /// anchor did: their distance over the cycles between is the true cycle.
-    fn measure(&mut self, flag: BoardTime) {
-        let Anchor { at, after_ns, cycles } = self.anchor;
-        if cycles >= REPLACE_CYCLES || after_ns / cycles < self.hair_ns {
-            self.cycle_ns = nanos(flag - at) / cycles;
-            self.hair_ns = HAIR * self.cycle_ns + after_ns / cycles;
-        }
-        if cycles >= MEASURED_CYCLES {
-            let after_ns = 2.0 * self.hair_ns;
-            self.anchor = Anchor { at: flag, after_ns, cycles: 0.0 };
+    fn regime(&self, (least_ns, largest_ns): (f64, f64)) -> Regime {
+        let plain_ns = self.stretch * self.plain.ns();
+        if plain_ns >= f64::midpoint(least_ns, largest_ns) {
+            Regime::Slow
+        } else if self.stretch * self.flagged_ns() <= least_ns * (1.0 - SPARE)
+            && self.timing.clearance(self.flagged_ns(), least_ns) > CLEAR * least_ns
+        {
+            Regime::Flagged
+        } else {
+            Regime::Sparse
         }
     }
+
+    /// Length of a sweep with the flag: as measured, else in the proportion of
+    /// the bits to one without.
+    fn flagged_ns(&self) -> f64 {
+        let proportion = self.timing.flagged.length_ns / self.timing.plain.length_ns;
+        self.flagged.measured().unwrap_or(proportion * self.plain.ns())
+    }
+
+    const fn columns(&self) -> usize {
+        if self.timing.columns < CODES_MAX { self.timing.columns } else { CODES_MAX }
+    }
+
+    /// Conversions that went unread, by the nominal cycle.
+    fn missed_by_time(&mut self, before: Option<&Latched>, latched: &Latched) -> u64 {
+        let Some(before) = before else { return 0 };
+        let since_ns = nanos(latched.flag.late - before.flag.late);
+        self.unread = (self.unread + since_ns / self.timing.cycle_ns - 1.0).max(0.0);
+        let missed = self.unread;
+        self.unread = missed.fract();
+        u64::try_from(cycle::whole(missed)).unwrap_or(0)
+    }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "spans of a schedule are far below 2^53 ns")]
-const fn nanos(span: Nanos) -> f64 {
-    span.0 as f64
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "float to int casts saturate")]
-fn span(ns: f64) -> Nanos {
-    Nanos(ns.round() as i64)
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "casts saturate at 0")]
-const fn whole(count: f64) -> u64 {
-    count as u64
+fn around(length_ns: f64, tolerance: f64) -> (f64, f64) {
+    (length_ns * (1.0 - tolerance), length_ns * (1.0 + tolerance))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TIMING: PaceTiming = PaceTiming {
-        cycle_ns: 840_000,
-        transaction_ns: 825_000,
-        flag_to_end_ns: 400_000,
-        flag_is_ours: true,
-    };
-
-    #[test]
-    fn pauses_double_up_to_100_ms_and_end_with_the_first_success() {
-        let mut pace = Pace::new(TIMING, BusShare::Whole, BoardTime(0));
-        let mut now = BoardTime(0);
-        let mut pauses = Vec::new();
-        for _ in 0..9 {
-            pace.failed(now);
-            pauses.push((pace.deadline() - now).0 / 1_000_000);
-            now = pace.deadline();
-        }
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 100, 100]);
-        let end = now + Nanos(825_000);
-        let _ = pace.swept(Swept { start: now, end, ready: Ready::Converted });
-        pace.failed(end);
-        assert_eq!(pace.deadline() - end, Nanos::from_millis(1));
-    }
-
-    #[test]
-    fn half_a_bus_is_used_half_the_time() {
-        let mut pace = Pace::new(TIMING, BusShare::Half, BoardTime(0));
-        let end = BoardTime(825_000);
-        let _ = pace.swept(Swept { start: BoardTime(0), end, ready: Ready::Converted });
-        assert_eq!(pace.deadline(), BoardTime(1_650_000));
-    }
-
-    #[test]
-    fn without_the_flag_the_period_is_the_longest_cycle_and_holes_are_seen_by_time() {
-        let timing = PaceTiming { flag_is_ours: false, ..TIMING };
-        let mut pace = Pace::new(timing, BusShare::Whole, BoardTime(0));
-        let mut judge = |start: u64| {
-            let (start, end) = (BoardTime(start), BoardTime(start + 825_000));
-            pace.swept(Swept { start, end, ready: Ready::Unread }).conversion
-        };
-        let judged = [0, 924_000, 1_848_000, 5_000_000].map(&mut judge);
-        use Conversion::{AfterHole, Fresh};
-        assert_eq!(judged, [Fresh, Fresh, Fresh, AfterHole]);
-        assert!((pace.period_ns() - 924_000.0).abs() < 1.0);
-    }
-}
+mod tests;

@@ -14,12 +14,12 @@ use std::thread::JoinHandle;
 use tracing::{info, warn};
 use wattline_protocol::block::SampleStatus;
 use wattline_protocol::record::{ChipDescription, SamplerReport};
-use wattline_protocol::units::BoardTime;
+use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::bus::{BusError, I2cBus};
-use super::chip::{CODES_MAX, Chip, ChipError, Ownership, Reading, bits_ns};
+use super::chip::{CODES_MAX, Chip, ChipError, Flag, Ownership, Reading, Ready, bits_ns};
 use super::meter::MeterCore;
-use super::pace::{BusShare, Conversion, Judgement, Pace, PaceTiming, Swept};
+use super::pace::{BusShare, Conversion, Pace, Step, Swept};
 use super::ring::{Sweep, SweepProducer, status_at, status_of_all};
 use crate::clock::Clock;
 use crate::realtime::{self, Granted};
@@ -31,6 +31,9 @@ const REPORT_SWEEPS: u64 = 64;
 const STALE_ROW_MAX: u32 = 6;
 /// Bus clock assumed where the system declares none: standard mode.
 const CLOCK_HZ_UNKNOWN: u32 = 100_000;
+/// Longest time for which a start waits for the chip's cycle: 60 cycles of the
+/// longest profile, and some.
+const SETTLING: Nanos = Nanos::from_millis(330);
 
 /// What a sampler is made of.
 pub struct SamplerParts {
@@ -62,6 +65,10 @@ pub struct SamplerCore {
     suspect: bool,
     /// Slots whose bus voltage reads 0 although the chip is configured.
     dark: u8,
+    /// The kind of sweep that the record describes, and the time that the flag
+    /// takes in one.
+    described: Flag,
+    flag_span: Nanos,
 }
 
 impl SamplerCore {
@@ -73,15 +80,39 @@ impl SamplerCore {
     pub fn configured(mut parts: SamplerParts) -> Result<Self, ChipError> {
         let config_register = parts.chip.configure(&mut *parts.bus)?;
         let clock_hz = parts.bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
-        let timing = PaceTiming {
-            cycle_ns: parts.chip.cycle_ns(),
-            transaction_ns: bits_ns(parts.chip.transaction_bits(), clock_hz),
-            flag_to_end_ns: bits_ns(parts.chip.flag_bits_before_end(), clock_hz),
-            flag_is_ours: parts.chip.ownership() == Ownership::Ours,
-        };
-        let pace = Pace::new(timing, parts.share, parts.clock.now());
+        let pace = Pace::new(parts.chip.pace_timing(clock_hz), parts.share, parts.clock.now());
         let report = SamplerReport { lane: parts.lane, ..SamplerReport::default() };
-        Ok(Self { parts, pace, report, config_register, stale_row: 0, suspect: false, dark: 0 })
+        let bits = |flag| bits_ns(parts.chip.transaction_bits(flag), clock_hz);
+        let flag_span = Nanos(i64::from(bits(Flag::Read) - bits(Flag::Left)));
+        let described = pace.flag_of_sweeps();
+        Ok(Self {
+            parts,
+            pace,
+            report,
+            config_register,
+            stale_row: 0,
+            suspect: false,
+            dark: 0,
+            described,
+            flag_span,
+        })
+    }
+
+    /// Steps until the chip's cycle is known, at most for a third of a second:
+    /// what [`Self::describe`] says of the sweeps is then theirs. Rows of that
+    /// time, which tell of faults alone, go into the ring as all do.
+    pub fn settle(&mut self) {
+        let begun = self.parts.clock.now();
+        while self.pace.is_finding() && self.parts.clock.now() - begun < SETTLING {
+            self.step();
+        }
+        self.described = self.pace.flag_of_sweeps();
+    }
+
+    /// Whether the sweeps that the record describes read the ready flag.
+    #[must_use]
+    pub const fn described_flag(&self) -> Flag {
+        self.described
     }
 
     /// The chip as configured, for the record.
@@ -95,7 +126,7 @@ impl SamplerCore {
             lane: *lane,
             config_register: self.config_register,
             bus_clock_hz: bus_clock_hz.unwrap_or(0),
-            transaction_bits: chip.transaction_bits(),
+            transaction_bits: chip.transaction_bits(self.described),
             cycle_ns: chip.cycle_ns(),
             sweep_period_ns: whole_ns(self.pace.period_ns()),
         }
@@ -115,12 +146,12 @@ impl SamplerCore {
 
     /// The chip's true cycle in ns, where the schedule has found it.
     #[must_use]
-    pub const fn measured_cycle_ns(&self) -> Option<f64> {
+    pub fn measured_cycle_ns(&self) -> Option<f64> {
         self.pace.measured_cycle_ns()
     }
 
-    /// Waits for the next deadline, sweeps once, pushes what came. Returns
-    /// the end of the transaction.
+    /// Waits for the next deadline and makes one transaction: a sweep, which
+    /// pushes what came, or a read of the flag. Returns its end.
     pub fn step(&mut self) -> BoardTime {
         let deadline = self.pace.deadline();
         let mut start = self.parts.clock.now();
@@ -130,27 +161,66 @@ impl SamplerCore {
             start = self.parts.clock.now();
         }
         self.report.lateness.add(u64::try_from((start - deadline).0).unwrap_or(0));
-        let outcome = self.parts.chip.sweep(&mut *self.parts.bus);
-        let end = self.parts.clock.now();
-        self.report.sweeps += 1;
-        match outcome {
-            Ok(reading) => self.swept(start, end, &reading),
-            Err(error) => self.failed(end, error),
+        let SamplerParts { chip, bus, clock, .. } = &mut self.parts;
+        let bus = &mut **bus;
+        match self.pace.step() {
+            Step::Sweep(flag) => {
+                let outcome = chip.sweep(bus, flag);
+                let end = clock.now();
+                self.report.sweeps += 1;
+                match outcome {
+                    Ok(reading) => self.swept((start, end), flag, &reading),
+                    Err(error) => self.failed(end, error),
+                }
+                end
+            }
+            Step::Poll => {
+                let outcome = chip.poll(bus);
+                let end = clock.now();
+                match outcome {
+                    Ok(ready) => self.polled(Swept { start, end, ready }),
+                    Err(error) => self.failed_poll(end, error),
+                }
+                end
+            }
+            Step::Clear => {
+                let outcome = chip.clear(bus);
+                let end = clock.now();
+                match outcome {
+                    Ok(()) => self.pace.cleared(Swept { start, end, ready: Ready::Unread }),
+                    Err(error) => self.failed_poll(end, error),
+                }
+                end
+            }
         }
-        end
     }
 
-    fn swept(&mut self, start: BoardTime, end: BoardTime, reading: &Reading) {
-        let judgement = self.pace.swept(Swept { start, end, ready: reading.ready });
-        let Judgement { conversion, missed } = judgement;
-        self.report.skipped += missed;
-        let status = match conversion {
+    fn polled(&mut self, polled: Swept) {
+        self.pace.polled(polled);
+        if self.suspect {
+            self.check_configuration();
+        }
+    }
+
+    /// A bus that is dead while the flag is polled: a row says so, as of a sweep.
+    fn failed_poll(&mut self, end: BoardTime, error: BusError) {
+        self.report.sweeps += 1;
+        self.failed(end, error);
+    }
+
+    fn swept(&mut self, (start, end): (BoardTime, BoardTime), flag: Flag, reading: &Reading) {
+        let judgement = self.pace.swept(Swept { start, end, ready: reading.ready }, flag);
+        self.report.skipped += judgement.missed;
+        let is_dark = self.lost_power(reading);
+        let status_of = |conversion| match conversion {
             Conversion::Fresh => SampleStatus::Ok,
             Conversion::Stale => SampleStatus::Stale,
             Conversion::AfterHole => SampleStatus::Skipped,
         };
-        let status = if self.lost_power(reading) { SampleStatus::Stale } else { status };
-        if status == SampleStatus::Stale {
+        let statuses = judgement
+            .conversions
+            .map(|conversion| if is_dark { SampleStatus::Stale } else { status_of(conversion) });
+        if statuses[0] == SampleStatus::Stale {
             self.report.stale += 1;
             self.stale_row += 1;
         } else {
@@ -158,10 +228,17 @@ impl SamplerCore {
             self.stale_row = 0;
         }
         let slots = usize::from(reading.columns) / 2;
-        let word = (0..slots).fold(0, |word, slot| {
+        let word = (0..slots).zip(statuses).fold(0, |word, (slot, status)| {
             let over = reading.overrange & (1 << slot) != 0;
             word | status_at(if over { SampleStatus::Overrange } else { status }, slot)
         });
+        // A sweep of the other kind is stamped so that the shunts before the
+        // flag lie where the record says.
+        let end = match (flag, self.described) {
+            (Flag::Read, Flag::Left) => end - self.flag_span,
+            (Flag::Left, Flag::Read) => end + self.flag_span,
+            (Flag::Read, Flag::Read) | (Flag::Left, Flag::Left) => end,
+        };
         self.push(Sweep {
             end,
             status: word,

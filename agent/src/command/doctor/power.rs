@@ -11,7 +11,7 @@ use wattline_protocol::record::{ChipKind, RailRole, RailSource, SkipReason};
 use super::Check;
 use crate::command::drivers;
 use crate::command::measured::{Measured, measured};
-use crate::power::chip::{Chip, ina3221};
+use crate::power::chip::{Chip, Flag, ina3221};
 use crate::power::discover::{ChipRails, DetectedRail, DrivenChip, Found, SYSTEM_ROOT, monitors};
 use crate::power::pace::BusShare;
 use crate::sampling::looked_for;
@@ -176,8 +176,9 @@ fn closed(access: String, chip: &ChipRails, reason: SkipReason) -> Check {
 fn rate(chip: &ChipRails, configured: &Chip, rate_hz: f64) -> Check {
     let name = format!("rate {}", name(chip));
     let chip_hz = 1e9 / f64::from(configured.cycle_ns());
-    let bus_hz =
-        chip.bus_clock_hz.map(|hertz| f64::from(hertz) / f64::from(configured.transaction_bits()));
+    let bus_hz = chip
+        .bus_clock_hz
+        .map(|hertz| f64::from(hertz) / f64::from(configured.transaction_bits(Flag::Left)));
     let clock = chip.bus_clock_hz.map_or_else(
         || "the bus's clock is not declared".to_owned(),
         |hertz| format!("bus at {} kHz allows {:.0}", hertz / 1_000, bus_hz.unwrap_or(0.0)),
@@ -201,7 +202,7 @@ fn rate(chip: &ChipRails, configured: &Chip, rate_hz: f64) -> Check {
 /// The configuration register as read back, in words.
 fn configuration(place: &str, chip: &Chip, register: u16) -> Check {
     let name = format!("config {place}");
-    let timing = chip.timing(0, 400_000);
+    let timing = chip.timing(0, Flag::Left, 400_000);
     let us = |ns: u32| ns / 1_000;
     let cycle_us = us(chip.cycle_ns());
     let said = format!(

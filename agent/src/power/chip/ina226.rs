@@ -126,7 +126,7 @@ mod tests {
     use super::*;
     use crate::power::bus::Address7;
     use crate::power::chip::script::{Script, Step};
-    use crate::power::chip::{Chip, ChipSetup, Ownership, Ready};
+    use crate::power::chip::{Chip, ChipSetup, Flag, Ownership, Ready};
 
     fn chip(ownership: Ownership) -> Chip {
         let address = Address7::new(0x40).unwrap();
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn a_sweep_is_shunt_flag_and_bus_in_one_transaction() {
         let mut bus = Script::new(0x40, vec![Step::Read(vec![(1, 0xffff), (6, 8), (2, 0x2570)])]);
-        let reading = chip(Ownership::Ours).sweep(&mut bus).unwrap();
+        let reading = chip(Ownership::Ours).sweep(&mut bus, Flag::Read).unwrap();
         assert_eq!(reading.codes[..2], [-1, 0x2570]);
         assert_eq!((reading.overrange, reading.ready), (0, Ready::Converted));
     }

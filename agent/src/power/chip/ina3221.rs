@@ -9,7 +9,7 @@ use wattline_protocol::code::RailScale;
 use wattline_protocol::record::ErrorLimits;
 
 use super::{
-    AVERAGES, CODES_MAX, CONVERSION_US, Ownership, Profile, Reading, Ready, read_registers,
+    AVERAGES, CODES_MAX, CONVERSION_US, Flag, Ownership, Profile, Reading, Ready, read_registers,
 };
 use crate::power::bus::{Address7, BusError, I2cBus};
 
@@ -119,28 +119,32 @@ impl Ina3221 {
         ((self.config >> 12) & 7).count_ones().max(1) * (shunt_ns + bus_ns)
     }
 
-    /// The flag is read in the middle of the transaction: with the sampler
+    /// A flag is read in the middle of the transaction: with the sampler
     /// locked to the end of the cycle ([`crate::power::pace`]), the channels
     /// before it have just been converted and are not yet again, and those
     /// after it are read well before their next conversion ends. At 400 kHz
     /// each register stays 300 µs or more away from its own update, so that a
     /// sweep never mixes two cycles.
-    pub(super) fn sweep(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
-        match (self.used, self.ownership) {
-            (1, Ownership::Ours) => self.sweep_registers::<3>(bus),
-            (1, Ownership::KernelDriver) => self.sweep_registers::<2>(bus),
-            (2, Ownership::Ours) => self.sweep_registers::<5>(bus),
-            (2, Ownership::KernelDriver) => self.sweep_registers::<4>(bus),
-            (_, Ownership::Ours) => self.sweep_registers::<7>(bus),
-            (_, Ownership::KernelDriver) => self.sweep_registers::<6>(bus),
+    pub(super) fn sweep(&self, bus: &mut dyn I2cBus, flag: Flag) -> Result<Reading, BusError> {
+        match (self.used, flag) {
+            (1, Flag::Read) => self.sweep_registers::<3>(bus, flag),
+            (1, Flag::Left) => self.sweep_registers::<2>(bus, flag),
+            (2, Flag::Read) => self.sweep_registers::<5>(bus, flag),
+            (2, Flag::Left) => self.sweep_registers::<4>(bus, flag),
+            (_, Flag::Read) => self.sweep_registers::<7>(bus, flag),
+            (_, Flag::Left) => self.sweep_registers::<6>(bus, flag),
         }
     }
 
-    fn sweep_registers<const N: usize>(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
+    fn sweep_registers<const N: usize>(
+        &self,
+        bus: &mut dyn I2cBus,
+        flag: Flag,
+    ) -> Result<Reading, BusError> {
         let mut registers = [MASK_ENABLE; N];
         let columns = 2 * self.used;
         for column in 0..columns {
-            registers[self.place(column)] = self.register(column);
+            registers[self.place(column, flag)] = self.register(column);
         }
         let mut values = [0; N];
         read_registers(bus, self.address, &registers, &mut values)?;
@@ -151,12 +155,12 @@ impl Ina3221 {
             ready: Ready::Unread,
         };
         for (column, code) in reading.codes.iter_mut().enumerate().take(columns) {
-            *code = code_of(values[self.place(column)]);
+            *code = code_of(values[self.place(column, flag)]);
             if is_full_scale(*code) {
                 reading.overrange |= 1 << (column / 2);
             }
         }
-        if self.ownership == Ownership::Ours {
+        if flag == Flag::Read {
             reading.ready = match values[self.used] & CONVERSION_READY {
                 0 => Ready::NotYet,
                 _ => Ready::Converted,
@@ -166,10 +170,10 @@ impl Ina3221 {
     }
 
     /// Place of a column in the transaction: after half of them stands the flag.
-    fn place(&self, column: usize) -> usize {
-        match self.ownership {
-            Ownership::Ours if column >= self.used => column + 1,
-            _ => column,
+    const fn place(&self, column: usize, flag: Flag) -> usize {
+        match flag {
+            Flag::Read if column >= self.used => column + 1,
+            Flag::Read | Flag::Left => column,
         }
     }
 
@@ -288,7 +292,7 @@ mod tests {
         let mut chip = chip(Ownership::KernelDriver);
         assert_eq!(chip.configure(&mut bus), Ok(0x7127));
         assert_eq!(chip.cycle_ns(), 6_600_000);
-        let reading = chip.sweep(&mut bus).unwrap();
+        let reading = chip.sweep(&mut bus, Flag::Read).unwrap();
         assert_eq!((reading.codes, reading.ready), ([1, 2, 3, 4, 5, 6, 0, 0], Ready::Unread));
         bus.assert_done();
     }
@@ -307,7 +311,7 @@ mod tests {
                 (6, 16),
             ])],
         );
-        let reading = chip(Ownership::Ours).sweep(&mut bus).unwrap();
+        let reading = chip(Ownership::Ours).sweep(&mut bus, Flag::Read).unwrap();
         assert_eq!(reading.codes, [-1, 625, 1, 4_095, -4_096, 2, 0, 0]);
         assert_eq!((reading.overrange, reading.ready), (0b110, Ready::Converted));
     }
@@ -318,7 +322,7 @@ mod tests {
         let chip = Ina3221::with_channels(address, Profile::Fast, Ownership::Ours, &[2]).unwrap();
         assert_eq!((chip.config(), chip.cycle_ns()), (0x2007, 280_000));
         let mut bus = Script::new(0x41, vec![Step::Read(vec![(3, 80), (0x0f, 0), (4, 160)])]);
-        let reading = chip.sweep(&mut bus).unwrap();
+        let reading = chip.sweep(&mut bus, Flag::Read).unwrap();
         assert_eq!((reading.codes[..2].to_vec(), reading.ready), (vec![10, 20], Ready::NotYet));
         assert_eq!(Ina3221::with_channels(address, Profile::Fast, Ownership::Ours, &[]), None);
     }

@@ -8,6 +8,7 @@ pub mod ina219;
 pub mod ina226;
 pub mod ina228;
 pub mod ina3221;
+mod layout;
 mod single;
 
 use thiserror::Error;
@@ -16,23 +17,13 @@ use wattline_protocol::record::{ChannelTiming, ChipKind, ErrorLimits};
 
 use super::bus::{Address7, BusError, I2cBus, Message};
 pub use ina3221::Ina3221;
+pub use layout::REGISTER_BITS;
 pub use single::Single;
 
 /// Most rails of one sweep (a status word has eight nibbles, a sweep eight codes).
 pub const SLOTS_MAX: usize = 4;
 /// Codes of a sweep: shunt and bus of each slot.
 pub const CODES_MAX: usize = 2 * SLOTS_MAX;
-/// Bit times from one register read to the next in a combined transaction:
-/// start, address, pointer, repeated start, address, two bytes (UM10204 §3.1).
-pub const REGISTER_BITS: u32 = 47;
-/// Of these, the bits that a register takes beside its bytes, and a byte's.
-const POINTED_READ_BITS: u32 = 29;
-const BYTE_BITS: u32 = 9;
-/// Of a register's, the bits until the chip acknowledges the address of the read and
-/// latches the register.
-const LATCH_BITS: u32 = 29;
-/// The one stop at the end.
-const STOP_BITS: u32 = 1;
 /// Manufacturer id of Texas Instruments ("TI"), register 0xFE of both families.
 pub(crate) const TEXAS_INSTRUMENTS: u16 = 0x5449;
 /// Conversion times by their three-bit code, in µs, typical at 25 °C; the
@@ -84,6 +75,15 @@ pub enum Ownership {
     /// A kernel driver holds it: no register is written, and the ready flag,
     /// which a read would clear under the driver, is left alone.
     KernelDriver,
+}
+
+/// Whether a sweep reads the ready flag beside the values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flag {
+    /// It does; the flag is cleared.
+    Read,
+    /// It reads the values alone, the fewest bits there are.
+    Left,
 }
 
 /// Whether a conversion ended since the flag was last read.
@@ -339,14 +339,64 @@ impl Chip {
         }
     }
 
-    /// Reads all channels in one combined transaction. Allocates nothing.
+    /// Reads all channels in one combined transaction. Allocates nothing. The
+    /// flag of a chip that is not ours is left alone, whatever is asked.
     ///
     /// # Errors
     /// [`BusError`] where the transaction did not happen.
-    pub fn sweep(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
+    pub fn sweep(&self, bus: &mut dyn I2cBus, flag: Flag) -> Result<Reading, BusError> {
+        let flag = self.allowed(flag);
         match self {
-            Self::Ina3221(chip) => chip.sweep(bus),
-            Self::Single(chip) => chip.sweep(bus),
+            Self::Ina3221(chip) => chip.sweep(bus, flag),
+            Self::Single(chip) => chip.sweep(bus, flag),
+        }
+    }
+
+    /// Reads the ready flag alone, which clears it in every family but the
+    /// INA219's. Unread where the chip is not ours.
+    ///
+    /// # Errors
+    /// [`BusError`] where the transaction did not happen.
+    pub fn poll(&self, bus: &mut dyn I2cBus) -> Result<Ready, BusError> {
+        if self.ownership() == Ownership::KernelDriver {
+            return Ok(Ready::Unread);
+        }
+        let (register, bit) = match self {
+            Self::Ina3221(_) => (ina3221::MASK_ENABLE, ina3221::CONVERSION_READY),
+            Self::Single(chip) => chip.flag(),
+        };
+        let mut value = [0; 1];
+        read_registers(bus, self.address(), &[register], &mut value)?;
+        Ok(if value[0] & bit == 0 { Ready::NotYet } else { Ready::Converted })
+    }
+
+    /// The register whose read clears the flag, where the flag's own does not.
+    #[must_use]
+    pub const fn clearing_register(&self) -> Option<u8> {
+        match self {
+            Self::Ina3221(_) => None,
+            Self::Single(chip) => chip.clearing_register(),
+        }
+    }
+
+    /// Reads the register that clears the flag; nothing where there is none.
+    ///
+    /// # Errors
+    /// [`BusError`] where the transaction did not happen.
+    pub fn clear(&self, bus: &mut dyn I2cBus) -> Result<(), BusError> {
+        match (self.ownership(), self.clearing_register()) {
+            (Ownership::Ours, Some(register)) => {
+                read_registers(bus, self.address(), &[register], &mut [0; 1])
+            }
+            (Ownership::Ours, None) | (Ownership::KernelDriver, _) => Ok(()),
+        }
+    }
+
+    /// The flag of a kernel driver's chip is never read.
+    fn allowed(&self, flag: Flag) -> Flag {
+        match self.ownership() {
+            Ownership::Ours => flag,
+            Ownership::KernelDriver => Flag::Left,
         }
     }
 
@@ -368,68 +418,6 @@ impl Chip {
         }
     }
 
-    /// How many registers a sweep reads.
-    #[must_use]
-    pub fn registers(&self) -> u32 {
-        let flag = match (self.ownership(), self) {
-            (Ownership::Ours, _) => 1,
-            (Ownership::KernelDriver, _) => 0,
-        };
-        2 * u32::try_from(self.channels().len()).unwrap_or(0) + flag
-    }
-
-    /// Bit times of a sweep's transaction: 29 a register and 9 for each of its
-    /// bytes, and the stop.
-    #[must_use]
-    pub fn transaction_bits(&self) -> u32 {
-        self.bits_before(self.registers()) + STOP_BITS
-    }
-
-    /// Bit times of a transaction that reads each channel's two registers and
-    /// nothing else: what no sweep of these values can go below while it sets
-    /// the pointer itself.
-    #[must_use]
-    pub fn least_bits(&self) -> u32 {
-        let values = 2 * u32::try_from(self.channels().len()).unwrap_or(0);
-        let bytes = match self {
-            Self::Ina3221(_) => 2,
-            Self::Single(chip) => chip.value_bytes(),
-        };
-        values * (REGISTER_BITS + 9 * (bytes - 2)) + STOP_BITS
-    }
-
-    /// Bits from the start of the transaction to that of register `index`.
-    fn bits_before(&self, index: u32) -> u32 {
-        match self {
-            Self::Ina3221(_) => REGISTER_BITS * index,
-            Self::Single(chip) => {
-                (0..index).map(|index| POINTED_READ_BITS + BYTE_BITS * chip.bytes_of(index)).sum()
-            }
-        }
-    }
-
-    /// Bits from the latch of register `index` to the end of the stop.
-    fn latch_bits_before_end(&self, index: u32) -> u32 {
-        self.transaction_bits().saturating_sub(self.bits_before(index) + LATCH_BITS)
-    }
-
-    /// How long before the end of the transaction the ready flag was read, in
-    /// bit times; that of the transaction's middle where it is not read.
-    #[must_use]
-    pub fn flag_bits_before_end(&self) -> u32 {
-        self.latch_bits_before_end(self.registers() / 2)
-    }
-
-    /// Place of a column's register in the transaction.
-    fn place(&self, column: u32) -> u32 {
-        match (self, self.ownership()) {
-            (Self::Single(chip), Ownership::Ours) => chip.place(column),
-            // The flag stands in the middle: registers after it come one later.
-            (Self::Ina3221(_), Ownership::Ours) if column >= self.registers() / 2 => column + 1,
-            (Self::Ina3221(_) | Self::Single(_), _) => column,
-        }
-    }
-
     /// What one code step means for a rail over `shunt_ohm`.
     #[must_use]
     pub fn scale(&self, shunt_ohm: f64) -> RailScale {
@@ -446,16 +434,16 @@ impl Chip {
     }
 
     /// When the conversions of slot `slot` happen and when its registers are
-    /// latched, for a bus of `clock_hz`.
+    /// latched by sweeps of this kind, for a bus of `clock_hz`.
     #[must_use]
-    pub fn timing(&self, slot: usize, clock_hz: u32) -> ChannelTiming {
+    pub fn timing(&self, slot: usize, flag: Flag, clock_hz: u32) -> ChannelTiming {
         let (shunt_ns, bus_ns) = match self {
             Self::Ina3221(chip) => chip.conversion_ns(),
             Self::Single(chip) => chip.conversion_ns(),
         };
         let slot = u32::try_from(slot).unwrap_or(0);
         let start = slot * (shunt_ns + bus_ns);
-        let latch = |column: u32| bits_ns(self.latch_bits_before_end(self.place(column)), clock_hz);
+        let latch = |column: u32| bits_ns(self.latch_bits_before_end(column, flag), clock_hz);
         ChannelTiming {
             shunt_start_ns: start,
             shunt_conversion_ns: shunt_ns,
@@ -549,25 +537,9 @@ mod tests {
             Profile::Fast,
             Ownership::Ours,
         ));
-        assert_eq!(chip.transaction_bits(), 330);
-        assert_eq!(bits_ns(chip.transaction_bits(), 400_000), 825_000);
+        assert_eq!(chip.transaction_bits(Flag::Read), 330);
+        assert_eq!(bits_ns(chip.transaction_bits(Flag::Read), 400_000), 825_000);
+        assert_eq!(chip.transaction_bits(Flag::Left), 283);
         assert_eq!(chip.cycle_ns(), 840_000);
-    }
-
-    #[test]
-    fn the_last_register_is_latched_19_bits_before_the_end() {
-        let setup = |kind| {
-            let address = Address7::new(0x40).unwrap();
-            let setup = ChipSetup { address, profile: Profile::Fast, ownership: Ownership::Ours };
-            Chip::new(kind, setup, &[1, 2, 3]).unwrap()
-        };
-        // Two bytes with their acknowledges, and the stop.
-        let chip = setup(ChipKind::Ina3221);
-        assert_eq!(chip.latch_bits_before_end(6), 19);
-        assert_eq!(chip.flag_bits_before_end(), 160);
-        // 29 + 27 bits for each value of three bytes, 29 + 18 for the flag.
-        let chip = setup(ChipKind::Ina228);
-        assert_eq!((chip.transaction_bits(), chip.least_bits()), (160, 113));
-        assert_eq!(chip.latch_bits_before_end(2), 28);
     }
 }

@@ -8,7 +8,7 @@ use wattline_protocol::code::RailScale;
 use wattline_protocol::record::ChipKind;
 
 use super::{
-    CODES_MAX, CONFIG, Chip, ChipError, DIE_ID, MANUFACTURER_ID, Ownership, Profile, Reading,
+    CODES_MAX, CONFIG, Chip, ChipError, DIE_ID, Flag, MANUFACTURER_ID, Ownership, Profile, Reading,
     Ready, TEXAS_INSTRUMENTS, ina219, ina226, ina228, read_one,
 };
 use crate::power::bus::{Address7, BusError, I2cBus, Message};
@@ -58,6 +58,15 @@ impl Family {
             Self::Ina219 => [ina219::SHUNT, ina219::BUS, ina219::POWER],
             Self::Ina226 => [ina226::SHUNT, ina226::MASK_ENABLE, ina226::BUS],
             Self::Ina228 => [ina228::SHUNT, ina228::DIAG_ALERT, ina228::BUS],
+        }
+    }
+
+    /// The same without the flag.
+    const fn values(self) -> [u8; 2] {
+        match self {
+            Self::Ina219 => [ina219::SHUNT, ina219::BUS],
+            Self::Ina226 => [ina226::SHUNT, ina226::BUS],
+            Self::Ina228 => [ina228::SHUNT, ina228::BUS],
         }
     }
 
@@ -190,6 +199,24 @@ impl Single {
         }
     }
 
+    /// The register with the ready flag, and the flag's bit.
+    pub(super) const fn flag(&self) -> (u8, u16) {
+        let register = match self.family {
+            Family::Ina219 => ina219::BUS,
+            Family::Ina226 => ina226::MASK_ENABLE,
+            Family::Ina228 => ina228::DIAG_ALERT,
+        };
+        (register, self.family.ready_bit())
+    }
+
+    /// The register whose read clears the flag, where the flag's own does not.
+    pub(super) const fn clearing_register(&self) -> Option<u8> {
+        match self.family {
+            Family::Ina219 => Some(ina219::POWER),
+            Family::Ina226 | Family::Ina228 => None,
+        }
+    }
+
     /// Bytes of the shunt and of the bus register.
     pub(super) const fn value_bytes(&self) -> u32 {
         match self.family {
@@ -199,9 +226,9 @@ impl Single {
     }
 
     /// Bytes of the register at place `index` of the sweep.
-    pub(super) const fn bytes_of(&self, index: u32) -> u32 {
-        match (self.family, self.ownership, index) {
-            (Family::Ina228, Ownership::Ours, 1) => 2,
+    pub(super) const fn bytes_of(&self, index: u32, flag: Flag) -> u32 {
+        match (self.family, flag, index) {
+            (Family::Ina228, Flag::Read, 1) => 2,
             _ => self.value_bytes(),
         }
     }
@@ -214,30 +241,21 @@ impl Single {
         }
     }
 
-    /// The flag stands between the two registers, as in the INA3221.
-    pub(super) fn sweep(&self, bus: &mut dyn I2cBus) -> Result<Reading, BusError> {
-        let registers = self.family.registers();
-        match self.ownership {
-            Ownership::Ours => {
-                let values = self.read(bus, &registers)?;
-                let shunt_and_bus = [self.place(0), self.place(1)]
-                    .map(|place| usize::try_from(place).map_or(0, |place| values[place]));
-                let flags = u16::try_from(values[1] & 0xffff).unwrap_or(0);
-                let ready = match flags & self.family.ready_bit() {
-                    0 => Ready::NotYet,
-                    _ => Ready::Converted,
-                };
-                Ok(self.reading(shunt_and_bus, ready))
-            }
-            Ownership::KernelDriver => {
-                let bus_register = match self.family {
-                    Family::Ina219 => registers[1],
-                    Family::Ina226 | Family::Ina228 => registers[2],
-                };
-                let values = self.read(bus, &[registers[0], bus_register])?;
-                Ok(self.reading(values, Ready::Unread))
-            }
+    /// A flag stands between the two registers, as in the INA3221.
+    pub(super) fn sweep(&self, bus: &mut dyn I2cBus, flag: Flag) -> Result<Reading, BusError> {
+        if flag == Flag::Left {
+            let values = self.read(bus, &self.family.values(), flag)?;
+            return Ok(self.reading(values, Ready::Unread));
         }
+        let values = self.read(bus, &self.family.registers(), flag)?;
+        let shunt_and_bus = [self.place(0), self.place(1)]
+            .map(|place| usize::try_from(place).map_or(0, |place| values[place]));
+        let flags = u16::try_from(values[1] & 0xffff).unwrap_or(0);
+        let ready = match flags & self.family.ready_bit() {
+            0 => Ready::NotYet,
+            _ => Ready::Converted,
+        };
+        Ok(self.reading(shunt_and_bus, ready))
     }
 
     /// Reads `registers` in one combined transaction.
@@ -245,13 +263,14 @@ impl Single {
         &self,
         bus: &mut dyn I2cBus,
         registers: &[u8; N],
+        flag: Flag,
     ) -> Result<[u32; N], BusError> {
         let mut bytes = [[0; BYTES_MAX]; N];
         let mut pointers = registers.iter();
         let mut index = 0;
         let mut messages = bytes.each_mut().map(|value| {
             let pointer = pointers.next().map_or(&[][..], core::slice::from_ref);
-            let width = usize::try_from(self.bytes_of(index)).unwrap_or(BYTES_MAX);
+            let width = usize::try_from(self.bytes_of(index, flag)).unwrap_or(BYTES_MAX);
             index += 1;
             [Message::Write(pointer), Message::Read(value.get_mut(..width).unwrap_or_default())]
         });
@@ -259,7 +278,7 @@ impl Single {
         let mut index = 0;
         Ok(bytes.map(|[high, middle, low]| {
             let value = u32::from_be_bytes([0, high, middle, low]);
-            let unread = 8 * (3 - self.bytes_of(index));
+            let unread = 8 * (3 - self.bytes_of(index, flag));
             index += 1;
             value >> unread
         }))
@@ -359,7 +378,7 @@ mod tests {
     #[test]
     fn an_ina219_gives_its_flag_with_the_bus_and_clears_it_by_its_power() {
         let mut bus = Script::new(0x44, vec![Step::Read(vec![(1, 0xffc0), (2, 0x5dc2), (3, 0)])]);
-        let reading = chip(ChipKind::Ina219, Ownership::Ours).sweep(&mut bus).unwrap();
+        let reading = chip(ChipKind::Ina219, Ownership::Ours).sweep(&mut bus, Flag::Read).unwrap();
         // −640 µV is one step down; 0x5DC2 >> 3 = 3000 counts = 12 V = 375 steps of 32 mV.
         assert_eq!((reading.codes[..2].to_vec(), reading.ready), (vec![-1, 375], Ready::Converted));
     }
@@ -367,7 +386,7 @@ mod tests {
     #[test]
     fn an_overflow_flag_of_the_ina219_is_overrange() {
         let mut bus = Script::new(0x44, vec![Step::Read(vec![(1, 0), (2, 0x5dc3), (3, 0)])]);
-        let reading = chip(ChipKind::Ina219, Ownership::Ours).sweep(&mut bus).unwrap();
+        let reading = chip(ChipKind::Ina219, Ownership::Ours).sweep(&mut bus, Flag::Read).unwrap();
         assert_eq!(reading.overrange, 1);
     }
 

@@ -212,11 +212,11 @@ fn the_ready_flag_clears_on_a_mask_read() {
     let mut bus = bench.board.bus();
     let chip = *bench.core.chip();
     bench.clock.sleep_until(bench.clock.now() + Nanos::from_millis(5));
-    let first = chip.sweep(&mut bus).unwrap().ready;
+    let first = chip.sweep(&mut bus, Flag::Read).unwrap().ready;
     // 825 µs later: less than a cycle, and its end may lie anywhere.
-    let flags: Vec<_> = (0..60).map(|_| chip.sweep(&mut bus).unwrap().ready).collect();
-    assert_eq!(first, super::super::chip::Ready::Converted);
-    let clear = flags.iter().filter(|flag| **flag == super::super::chip::Ready::NotYet).count();
+    let flags: Vec<_> = (0..60).map(|_| chip.sweep(&mut bus, Flag::Read).unwrap().ready).collect();
+    assert_eq!(first, Ready::Converted);
+    let clear = flags.iter().filter(|flag| **flag == Ready::NotYet).count();
     assert_eq!(clear, 1, "one sweep a beat of 56 finds no conversion");
     bench.core.step();
 }

@@ -72,7 +72,7 @@ impl Bench {
         (t0, t1): (BoardTime, BoardTime),
         off_25_c_k: f64,
     ) -> Option<(Sensor, Integral)> {
-        let rails = self.rails.describe(self.core.chip(), 0);
+        let rails = self.rails.describe(self.core.chip(), self.core.described_flag(), 0);
         let sensor = Sensor::new(rails.first()?, &self.core.describe()).off_25_c(off_25_c_k);
         let rows = self.rows.iter().flat_map(SampleBlock::rows);
         let points: Vec<Point> = rows.filter_map(|row| sensor.point(&row)).collect();

@@ -14,7 +14,7 @@ use wattline_agent::clock::{Clock, VirtualClock};
 use wattline_agent::power::bus::sim::board::{BUS_CLOCK_HZ, BUS_NUMBER, noise_lsb, rails_of};
 use wattline_agent::power::bus::sim::{ChipErrors, SimBoard, Waveform};
 use wattline_agent::power::bus::{I2cBus, Message};
-use wattline_agent::power::chip::Profile;
+use wattline_agent::power::chip::{Flag, Profile};
 use wattline_agent::power::discover::ChipRails;
 use wattline_protocol::code::{BusCode, ShuntCode};
 use wattline_protocol::record::{ChipDescription, ChipKind};
@@ -217,7 +217,7 @@ fn polled(
         cycle_ns: cycle_us * 1_000,
         sweep_period_ns: period_us * 1_000,
     };
-    let rails = rails.describe(&rails.chip, 0);
+    let rails = rails.describe(&rails.chip, Flag::Read, 0);
     Some((points, Sensor::new(rails.first()?, &described)))
 }
 
