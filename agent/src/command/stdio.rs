@@ -67,17 +67,8 @@ fn value_name(value: &impl clap::ValueEnum) -> String {
     value.map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
-async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
-    let failed = |error: &std::io::Error| {
-        Failure::of(EX_SOFTWARE, "an agent cannot be started", error, "start it by hand: serve")
-    };
-    let state = state_folder()?;
-    make_folder(&state)?;
-    let log_path = state.join("agent.log");
-    let log = File::create(&log_path).map_err(|error| failed(&error))?;
-    let program = std::env::current_exe().map_err(|error| failed(&error))?;
-    let mut command = Command::new(program);
-    command.arg("serve").arg("--socket").arg(path);
+/// The flags of this command are those of the agent that it starts.
+fn same_flags(command: &mut Command, args: &ServeArgs) {
     if let Some(chip) = args.simulated {
         command.arg(match chip {
             SimulatedChip::Ina3221 => "--simulated=ina3221",
@@ -97,13 +88,32 @@ async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
     if let Some(trigger) = &args.trigger {
         command.arg("--trigger").arg(trigger.to_string());
     }
-    let files =
-        [("--spool", &args.spool), ("--tee", &args.tee), ("--sysfs-root", &args.sysfs_root)];
+    let files = [
+        ("--spool", &args.spool),
+        ("--tee", &args.tee),
+        ("--sysfs-root", &args.sysfs_root),
+        ("--config", &args.config.config),
+        ("--runner-socket", &args.runner_socket),
+    ];
     for (flag, value) in files {
         if let Some(value) = value {
             command.arg(flag).arg(value);
         }
     }
+}
+
+async fn start(args: &ServeArgs, path: &Path) -> Result<UnixStream, Failure> {
+    let failed = |error: &std::io::Error| {
+        Failure::of(EX_SOFTWARE, "an agent cannot be started", error, "start it by hand: serve")
+    };
+    let state = state_folder()?;
+    make_folder(&state)?;
+    let log_path = state.join("agent.log");
+    let log = File::create(&log_path).map_err(|error| failed(&error))?;
+    let program = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut command = Command::new(program);
+    command.arg("serve").arg("--socket").arg(path);
+    same_flags(&mut command, args);
     let idle_exit_s = args.idle_exit_s.unwrap_or(IDLE_EXIT_S);
     let mut child = command
         .args(["--idle-exit-s", &idle_exit_s.to_string()])

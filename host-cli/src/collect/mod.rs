@@ -29,7 +29,7 @@ use intake::{Arrived, Intake};
 
 /// Waits between attempts to come back: doubling from the first to the last.
 const RETRY_FIRST: Duration = Duration::from_millis(200);
-const RETRY_LAST: Duration = Duration::from_secs(2);
+const RETRY_LAST: Duration = Duration::from_secs(1);
 /// A board that is away for this long is left alone; it keeps its records.
 const AWAY_MAX: Nanos = Nanos::from_secs(300);
 

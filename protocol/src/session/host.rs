@@ -137,8 +137,11 @@ impl Session {
         };
         let kind = frame.header.kind;
         if let State::AwaitHello { .. } = state {
-            let Message::Hello(hello) = Message::from_frame(kind, frame.payload)? else {
-                return Err(SessionError::NoHello { kind });
+            let hello = match Message::from_frame(kind, frame.payload)? {
+                Message::Hello(hello) => hello,
+                // Turned away before a word was said: it says why.
+                farewell @ Message::Farewell(_) => return Ok(Some(self.on_message(farewell))),
+                _ => return Err(SessionError::NoHello { kind }),
             };
             agree(&hello)?;
             if hello.side == Side::Host {

@@ -96,6 +96,14 @@ fn an_agent_refuses_to_talk_to_an_agent() {
 }
 
 #[test]
+fn a_host_that_is_turned_away_before_a_hello_hears_why() {
+    let (mut session, _) = host::Session::begin(hello(Side::Host), 1, START);
+    let bytes = Message::Farewell(Farewell::TooManySessions).to_frame();
+    let events = session.on_bytes(&bytes, START);
+    assert_eq!(events, [Event::Farewell(Farewell::TooManySessions)]);
+}
+
+#[test]
 fn a_message_of_a_later_version_is_skipped() {
     let (mut agent, mut host) = pair();
     let mut bytes = Message::Unknown(0xF0).to_frame();

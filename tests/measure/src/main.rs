@@ -15,6 +15,7 @@ mod kills;
 mod night;
 mod nights;
 mod sampler;
+mod session;
 mod spool;
 mod stall;
 mod store;
@@ -52,6 +53,7 @@ const MEASURES: &[&str] = &[
     "spool.healthy_bytes",
     "spool.restart",
     "spool.drain",
+    "session.reconnect",
     "stall.missed",
     "stall.skipped",
     "stall.memory",
@@ -151,6 +153,13 @@ fn main() -> ExitCode {
     {
         // A closed standard error leaves nobody to tell.
         let _ = writeln!(io::stderr(), "error: spool: {error}");
+        return ExitCode::FAILURE;
+    }
+    if wanted("session.")
+        && let Err(error) = session::run(&mut emit)
+    {
+        // A closed standard error leaves nobody to tell.
+        let _ = writeln!(io::stderr(), "error: session: {error}");
         return ExitCode::FAILURE;
     }
     if wanted("stall.")

@@ -6,6 +6,7 @@
 //! the board. Says nothing of a real kernel's delays but in `sampler.jitter`,
 //! which runs the sampler's thread on this machine.
 
+mod files;
 mod truth;
 
 use std::sync::Arc;
@@ -72,6 +73,13 @@ pub(crate) fn run(name_prefix: &str, from: u64, emit: &mut dyn FnMut(Figure)) {
                     let _ = case.measure(&name, &wanted, from, emit);
                 }
             }
+        }
+    }
+    if wanted(ALLOCATIONS) {
+        for (case, value) in files::allocations() {
+            let (limit, limit_is) = (Some(0.0), Some("no allocation"));
+            let case = case.to_owned();
+            emit(Figure { measure: ALLOCATIONS, case, value, unit: "1/sweep", limit, limit_is });
         }
     }
     if wanted(JITTER) {
@@ -343,7 +351,8 @@ mod tests {
     fn figures(name: &str) -> Vec<Figure> {
         let mut figures = Vec::new();
         run(name, 0, &mut |figure| figures.push(figure));
-        assert_eq!(figures.len(), 90, "{name}: ten chips, three clocks, three profiles");
+        let files = if name == ALLOCATIONS { 3 } else { 0 };
+        assert_eq!(figures.len(), 90 + files, "{name}: ten chips, three clocks, three profiles");
         figures
     }
 
