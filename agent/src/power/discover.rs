@@ -160,7 +160,9 @@ impl Found {
             if same && rail.skipped.is_none() {
                 rail.source = RailSource::I2c;
                 rail.rate_hz = Some(rate_hz);
-                rail.limit_hz = limit_hz(core.chip(), clock_hz).or(rail.limit_hz);
+                // Without a declared clock the converter's own limit stands.
+                let of_chip = 1e9 / f64::from(core.chip().cycle_ns());
+                rail.limit_hz = limit_hz(core.chip(), clock_hz).or(Some(of_chip));
             }
         }
     }

@@ -74,6 +74,9 @@ const LOOK_POLLS: u32 = 8;
 /// for one with the read that clears the flag.
 const COARSE: f64 = 0.55;
 const COARSE_PAIR: f64 = 0.65;
+/// Contradictions of a search after which the flag is not believed: a chip whose
+/// flag no read clears would be searched for ever.
+const REFUTED_MAX: u32 = 16;
 /// Cycles after which the search is given up: sweeps go by time from then on.
 const FIND_CYCLES: f64 = 1_000.0;
 /// Cycles without a set flag after which a sweep is made nevertheless, so that
@@ -280,6 +283,7 @@ impl Pace {
             begun: now,
             since: now,
             silent: false,
+            refuted: 0,
         };
         self.mode = Mode::Finding(finding);
         self.deadline = now;
@@ -436,6 +440,7 @@ impl Pace {
             // Another cycle than was thought.
             self.length_ns = around(self.timing.cycle_ns, CYCLE_TOLERANCE);
             finding.cycle = None;
+            finding.refuted += 1;
         }
         finding.flag.after(ready, read, cleared);
         if ready == Ready::Converted {
@@ -443,12 +448,14 @@ impl Pace {
         }
         let quiet_ns = nanos(swept.end - finding.since);
         finding.silent = quiet_ns > SILENT_CYCLES * self.length_ns.1;
-        // Polls too slow to tell two ends apart, or too few of them told any.
+        // Polls too slow to tell two ends apart, a flag that is none, or too few
+        // polls that told an end.
         let poll_ns = self.stretch * self.poll.ns();
         let pair_ns = poll_ns * if self.timing.clear.is_some() { 2.0 } else { 1.0 };
         let is_coarse = poll_ns.max(COARSE / COARSE_PAIR * pair_ns) > COARSE * self.length_ns.0;
         let is_long = nanos(swept.end - finding.begun) > FIND_CYCLES * self.length_ns.1;
-        if is_coarse || (is_long && !finding.silent) {
+        let is_untrue = finding.refuted > REFUTED_MAX;
+        if is_coarse || is_untrue || (is_long && !finding.silent) {
             self.gave_up = true;
             self.mode = Mode::ByTime;
             self.deadline = swept.end + span(self.length_ns.1);

@@ -28,6 +28,8 @@ pub(super) struct Finding {
     /// The last end, or the beginning.
     pub(super) since: BoardTime,
     pub(super) silent: bool,
+    /// How often a reading contradicted what was thought of the cycle.
+    pub(super) refuted: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

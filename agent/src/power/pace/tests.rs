@@ -67,6 +67,21 @@ fn without_the_flag_the_period_is_the_longest_cycle_and_holes_are_seen_by_time()
     assert!((pace.period_ns() - 924_000.0).abs() < 1.0);
 }
 
+#[test]
+fn a_flag_that_no_read_clears_is_not_waited_for() {
+    let timing = timing(ChipKind::Ina3221, Profile::Cover, Ownership::Ours, 400_000);
+    let mut pace = Pace::new(timing, BusShare::Whole, BoardTime(0));
+    let mut polls = 0;
+    while pace.step() == Step::Poll {
+        let start = pace.deadline();
+        pace.polled(Swept { start, end: start + Nanos(260_000), ready: Ready::Converted });
+        polls += 1;
+        assert!(polls < 200, "{pace:?}");
+    }
+    assert_eq!(pace.step(), Step::Sweep(Flag::Left));
+    assert!((pace.period_ns() - 1.1 * 3_720_000.0).abs() < 1.0);
+}
+
 /// A chip that is a bare cycle, and a bus and a thread that are late.
 struct Model {
     timing: PaceTiming,
