@@ -76,7 +76,9 @@ impl SampleLane {
         give: &mut dyn FnMut(Vec<u8>),
     ) {
         while let Some(taken) = self.input.ring.pop() {
-            if let Some(hole) = taken.hole {
+            if let Some(hole) = taken.hole
+                && !planted!("sweeps that were lost are not told")
+            {
                 self.notes.push(Record::from(SweepsLost {
                     lane: self.input.lane,
                     count: u64::from(hole.count),
@@ -91,6 +93,7 @@ impl SampleLane {
             }
         }
         let old = now - self.first_row >= BLOCK_AGE_MAX;
+        let all = all && !planted!("the last rows are not recorded");
         if !self.block.is_empty() && (all || old) {
             self.close(identity, give);
         }

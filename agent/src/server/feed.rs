@@ -156,7 +156,9 @@ impl Feed {
         while !fetch.ended && self.outgoing.len() < OUTGOING_MAX && self.session.may_send_frame() {
             // Whether the run has ended must be read first: what is appended
             // after the cursor came to its end is then seen in the next round.
-            let over = !fetch.goes_on || fetch.reader.ended();
+            let over = !fetch.goes_on
+                || fetch.reader.ended()
+                || planted!("a fetch ends where the log ends");
             match fetch.cursor.next_item() {
                 Ok(Some(Item::Frame(frame))) => {
                     self.outgoing.extend_from_slice(&frame.bytes);

@@ -62,7 +62,9 @@ impl Spool {
             let mut state = log.state();
             let is_acked = state.appended.within(&state.acked)
                 || planted!("a run is removed before a host holds it");
-            if !state.removed && (!state.ended || state.has_writer || !is_acked) {
+            let goes_on = !state.ended || state.has_writer;
+            let goes_on = goes_on && !planted!("a run that goes on is removed");
+            if !state.removed && (goes_on || !is_acked) {
                 return Err(SpoolError::StillNeeded { run: run.clone() });
             }
             state.removed = true;

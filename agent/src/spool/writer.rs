@@ -97,7 +97,7 @@ impl RunLog {
         let (frame, mut state) = self.take(bytes)?;
         let Header { kind, identity, .. } = frame.header;
         let due = match kind {
-            kind::RUN_END => Due::All,
+            kind::RUN_END if !planted!("the end of a run overtakes what is held") => Due::All,
             _ => Due::Stream { epoch: identity.epoch, stream: identity.stream },
         };
         if !planted!("a frame overtakes what is held of its stream") {
@@ -298,8 +298,11 @@ impl RunLog {
             open.file.sync().map_err(failed)?;
         }
         if !open.is_named && !planted!("a folder is not synced") {
-            self.log.storage.sync_folder(&self.log.folder).map_err(failed)?;
-            open.is_named = true;
+            let named = self.log.storage.sync_folder(&self.log.folder).map_err(failed);
+            open.is_named = named.is_ok() || planted!("a folder counts as synced that is not");
+            if !open.is_named {
+                return named;
+            }
         }
         open.segment.end = written;
         self.log.state().made_durable(self.unwritten, open.segment.clone());
@@ -320,7 +323,9 @@ impl RunLog {
         if let Some(open) = self.open.take() {
             open.abandon(&self.log, error.is_full());
         }
-        self.unwritten = self.log.state().first_pending();
+        if !planted!("what a failed segment took is not written again") {
+            self.unwritten = self.log.state().first_pending();
+        }
     }
 }
 
@@ -347,7 +352,8 @@ impl Open {
         let name = segment_name(&log.folder, self.segment.ordinal);
         drop(self.file);
         let storage = &log.storage;
-        let tidied = if self.segment.end == self.segment.head_bytes {
+        let promised = self.segment.end > self.segment.head_bytes;
+        let tidied = if !promised || planted!("a segment goes with what it promised") {
             storage.remove(&name)
         } else if full {
             storage.truncate(&name, self.segment.end)

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, params};
 use wattline_protocol::block::{SampleBlock, SampleStatus, status_of};
+use wattline_protocol::planted;
 
 /// Length of a bucket of each level, as the power of two of a tick: 1.05 s,
 /// 8.4 s and 67 s. Below the first a picture is drawn from the samples: 2,000
@@ -143,6 +144,7 @@ impl Sums {
         for (&(level, epoch, stream, bucket), new) in &self.buckets {
             let key = params![level, epoch, stream, bucket];
             let known: Option<Vec<u8>> = read.query_row(key, |row| row.get(0)).optional()?;
+            let known = known.filter(|_| !planted!("summaries replace those before"));
             let mut rails = known.map_or_else(Vec::new, |bytes| rails_of(&bytes));
             rails.resize(rails.len().max(new.len()), RailSummary::default());
             rails.iter_mut().zip(new).for_each(|(sum, new)| sum.merge(new));

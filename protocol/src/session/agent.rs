@@ -5,6 +5,7 @@
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
+use crate::planted;
 use crate::record::Gap;
 use crate::units::Nanos;
 
@@ -192,7 +193,9 @@ impl Session {
                 actions.push(Action::Perform(id, *command));
             }
             (State::Ready, Message::Acknowledge(have)) => {
-                self.credit = self.credit.saturating_add(have.credit);
+                if !planted!("credit is not renewed") {
+                    self.credit = self.credit.saturating_add(have.credit);
+                }
                 actions.push(Action::Acknowledged(have));
             }
             (State::Ready, Message::Farewell(_)) => {

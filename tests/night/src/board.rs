@@ -1,35 +1,30 @@
 //! The board of a night: a disk, and an agent that lives and dies on it.
 //!
 //! Owns the order in which the agent's own machines are driven: what its
-//! threads do in the product ([`Desk`], [`Writer`], [`Feed`], the campaign) is
+//! threads do in the product (recorder, writer, [`Feed`], the campaign) is
 //! done here in turn, one step after another. Judges nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use wattline_agent::campaign::state::{Campaign, Effect, Event, StartPoint};
-use wattline_agent::power::ring::{Sweep, SweepProducer, ring};
-use wattline_agent::recorder::desk::Desk;
+use wattline_agent::campaign::state::{Campaign, Event, StartPoint};
+use wattline_agent::power::ring::ring;
 use wattline_agent::recorder::writer::Writer;
 use wattline_agent::recorder::{LANE_CHIPS, LaneInput};
 use wattline_agent::server::cut;
 use wattline_agent::server::feed::{Feed, Wanted};
 use wattline_agent::spool::{Limits, ModelStorage, RecoveredRun, Spool};
 use wattline_protocol::command::{Command, Refusal, Reply, Side};
-use wattline_protocol::record::{
-    BoardState, ClockSnapshot, Gap, Record, RunId, RunOutcome, WindowClose, kind,
-};
+use wattline_protocol::record::{ClockSnapshot, Record, RunId, RunOutcome, kind};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use crate::dice::Dice;
 use crate::ledger::Ledger;
-use crate::runner::Runner;
+use crate::recording::{COLUMNS, Recording, Ring};
 use crate::{plan, trace};
 
 /// Sweeps a ring holds: few, so that a burst overflows it.
 const RING_SWEEPS: usize = 96;
-/// Codes of a sweep: two rails.
-const COLUMNS: usize = 4;
 
 /// How a night's board is made.
 #[derive(Debug, Clone, Copy)]
@@ -62,22 +57,6 @@ pub(crate) struct Agent {
     pub(crate) current: Option<Recording>,
     /// Sessions by link.
     pub(crate) feeds: BTreeMap<u64, Feed>,
-}
-
-/// A run that is recorded.
-pub(crate) struct Recording {
-    pub(crate) run: usize,
-    id: RunId,
-    desk: Desk,
-    writer: Writer,
-    rings: Vec<SweepProducer>,
-    /// Frames between the recorder's thread and the writer's.
-    parcels: VecDeque<Vec<u8>>,
-    /// What the writer has to say, on its way back.
-    tells: VecDeque<Record>,
-    campaign: Option<Campaign>,
-    pub(crate) runner: Runner,
-    over: Option<RunOutcome>,
 }
 
 /// Name of a run.
@@ -170,18 +149,11 @@ impl Board {
             Err(error) => return trace!("run {run} cannot be closed: {error}"),
         };
         let now = self.now(t);
-        let mut recording = Recording {
-            run,
-            id: recovered.run.clone(),
-            desk: Desk::new(epoch, agent.ordinal, Vec::new(), now),
-            writer: Writer::new(log, now),
-            rings: Vec::new(),
-            parcels: VecDeque::new(),
-            tells: VecDeque::new(),
-            campaign: None,
-            runner: Runner::default(),
-            over: None,
-        };
+        let name = (run, recovered.run.clone());
+        let streams = (epoch, agent.ordinal);
+        let writer = Writer::new(log, now);
+        let mut recording =
+            Recording::new(name, streams, Vec::new(), writer, Vec::new(), None, now);
         agent.ordinal += 1;
         for end in cut::epoch_ends(recovered, epoch) {
             recording.record(&end.into(), ledger);
@@ -216,24 +188,16 @@ impl Board {
         let mut lanes = Vec::new();
         for chip in 0..chips {
             let (producer, consumer) = ring(RING_SWEEPS);
-            rings.push(producer);
+            rings.push(Ring::new(producer));
             lanes.push(LaneInput { lane: LANE_CHIPS + chip, columns: COLUMNS, ring: consumer });
         }
         let plan = plan(trials, dice);
         let (campaign, effects) =
             Campaign::begin(plan.clone(), crate::method(), StartPoint::default(), now);
-        let mut recording = Recording {
-            run,
-            id,
-            desk: Desk::new(epoch, agent.ordinal, lanes, now),
-            writer: Writer::new(log, now),
-            rings,
-            parcels: VecDeque::new(),
-            tells: VecDeque::new(),
-            campaign: Some(campaign),
-            runner: Runner::default(),
-            over: None,
-        };
+        let streams = (epoch, agent.ordinal);
+        let writer = Writer::new(log, now);
+        let mut recording =
+            Recording::new((run, id), streams, lanes, writer, rings, Some(campaign), now);
         agent.ordinal += 1;
         trace!("run {run} begins");
         let start = Record::Unknown { kind: kind::RUN_START, bytes: vec![7; 90] };
@@ -314,6 +278,11 @@ impl RaiseOnce for Spool {
 }
 
 impl Agent {
+    /// The run goes on.
+    pub(crate) fn records(&self, run: usize) -> bool {
+        self.current.as_ref().is_some_and(|current| current.run == run)
+    }
+
     /// The run is over, and the disk has it so.
     pub(crate) fn has_ended(&self, run: usize) -> bool {
         let name = run_id(run);
@@ -345,198 +314,6 @@ impl Agent {
                 let _ = self.spool.ack(&have.run, &have.have);
             }
         }
-    }
-}
-
-impl Recording {
-    fn record(&mut self, record: &Record, ledger: &mut Ledger) {
-        let (run, parcels) = (self.run, &mut self.parcels);
-        self.desk.record(record, &mut |bytes| {
-            ledger.given(run, &bytes);
-            parcels.push_back(bytes);
-        });
-    }
-
-    fn drain(&mut self, now: BoardTime, all: bool, ledger: &mut Ledger) {
-        let (run, parcels) = (self.run, &mut self.parcels);
-        self.desk.drain(now, all, &mut |bytes| {
-            ledger.given(run, &bytes);
-            parcels.push_back(bytes);
-        });
-    }
-
-    /// The writer takes up to `most` frames.
-    fn write(&mut self, most: usize, now: BoardTime, ledger: &mut Ledger) {
-        for _ in 0..most {
-            let Some(bytes) = self.parcels.pop_front() else { return };
-            ledger.taken(&bytes);
-            let gaps = self.writer.frame(&bytes, now);
-            self.dropped(gaps, ledger);
-        }
-    }
-
-    fn dropped(&mut self, gaps: Vec<Gap>, ledger: &mut Ledger) {
-        for gap in gaps {
-            trace!("dropped by policy: {gap:?}");
-            ledger.dropped(self.run, &gap);
-            self.tells.push_back(gap.into());
-        }
-    }
-
-    fn sync(&mut self, now: BoardTime, ledger: &mut Ledger) -> bool {
-        let synced = self.writer.sync(now);
-        self.dropped(synced.gaps, ledger);
-        self.tells.extend(synced.notice.map(Record::from));
-        ledger.promised(self.run, synced.durable, &self.writer.durable_ends());
-        synced.durable
-    }
-
-    /// All that was recorded so far goes to the disk; true where it is durable.
-    fn settle(&mut self, now: BoardTime, ledger: &mut Ledger) -> bool {
-        self.write(usize::MAX, now, ledger);
-        self.sync(now, ledger)
-    }
-
-    fn tell(&mut self, ledger: &mut Ledger) {
-        while let Some(record) = self.tells.pop_front() {
-            self.record(&record, ledger);
-        }
-    }
-
-    fn step(
-        &mut self,
-        now: BoardTime,
-        snapshot: ClockSnapshot,
-        lazy: bool,
-        dice: &mut Dice,
-        ledger: &mut Ledger,
-    ) {
-        if self.over.is_some() {
-            return;
-        }
-        self.sample(now, dice);
-        self.drain(now, false, ledger);
-        self.tell(ledger);
-        if self.desk.is_snapshot_due(now) {
-            self.record(&snapshot.into(), ledger);
-        }
-        while self.over.is_none()
-            && let Some(heard) = self.runner.step(now, dice)
-        {
-            for record in heard.records {
-                self.record(&record, ledger);
-            }
-            self.happen(heard.event, snapshot, dice, ledger);
-        }
-        let due = self.campaign.as_ref().and_then(Campaign::deadline);
-        if self.over.is_none() && due.is_some_and(|due| now >= due) {
-            self.happen(Event::Tick, snapshot, dice, ledger);
-        }
-        if self.over.is_some() {
-            return;
-        }
-        let most = if lazy { dice.place(6) } else { usize::MAX };
-        self.write(most, now, ledger);
-        if self.writer.is_sync_due(now) && !(lazy && dice.chance(300)) {
-            self.sync(now, ledger);
-        }
-    }
-
-    /// The chips' sweeps since the last step; a burst overflows the ring.
-    fn sample(&mut self, now: BoardTime, dice: &mut Dice) {
-        for producer in &mut self.rings {
-            let count = if dice.chance(15) { 130 } else { dice.between(0, 24) };
-            for back in (0..count).rev() {
-                let mut sweep = Sweep {
-                    end: BoardTime(now.0.saturating_sub(back * 840_000)),
-                    columns: 4,
-                    status: if dice.chance(4) { 0x1111 } else { 0 },
-                    ..Sweep::default()
-                };
-                let noise = i32::try_from(dice.below(9)).unwrap_or(0);
-                for (code, level) in sweep.codes.iter_mut().zip([120, 5000, 60, 4990]) {
-                    *code = if sweep.status == 0 { level + noise } else { 0 };
-                }
-                let _ = producer.push(sweep);
-            }
-        }
-    }
-
-    /// Something happened to the campaign.
-    pub(crate) fn happen(
-        &mut self,
-        event: Event,
-        snapshot: ClockSnapshot,
-        dice: &mut Dice,
-        ledger: &mut Ledger,
-    ) {
-        if let Some(campaign) = self.campaign.take() {
-            let (campaign, effects) = campaign.on(event, snapshot.monotonic);
-            self.campaign = Some(campaign);
-            self.perform(effects, snapshot, dice, ledger);
-        }
-    }
-
-    fn perform(
-        &mut self,
-        effects: Vec<Effect>,
-        snapshot: ClockSnapshot,
-        dice: &mut Dice,
-        ledger: &mut Ledger,
-    ) {
-        let now = snapshot.monotonic;
-        for effect in effects {
-            match effect {
-                Effect::Record(record) => self.record(&record, ledger),
-                Effect::RecordDurable(record) => {
-                    self.record(&record, ledger);
-                    self.settle(now, ledger);
-                }
-                Effect::CloseWindow(token, t1, work) => {
-                    let close = WindowClose {
-                        window: token.window,
-                        kind: token.kind,
-                        t0: token.t0,
-                        t1,
-                        inferences: work.inferences,
-                        images: work.images,
-                        truth: Vec::new(),
-                    };
-                    self.record(&close.into(), ledger);
-                }
-                Effect::StartRunner(trial) => self.runner = Runner::start(trial, now, dice),
-                Effect::GoRunner => self.runner.go(now),
-                Effect::EndRunner => self.runner.end(now, dice),
-                Effect::KillRunner => self.runner.kill(),
-                Effect::ReadBoard => {
-                    let state = BoardState {
-                        at: now,
-                        governor: "performance".into(),
-                        core_khz: vec![1_510_000; 4],
-                        temperatures: Vec::new(),
-                        load_hundredths: 101,
-                    };
-                    self.record(&state.into(), ledger);
-                }
-                Effect::Finish(outcome) => self.finish(outcome, snapshot, ledger),
-            }
-        }
-    }
-
-    /// The run's last records, in the order of the recorder's thread.
-    fn finish(&mut self, outcome: RunOutcome, snapshot: ClockSnapshot, ledger: &mut Ledger) {
-        let now = snapshot.monotonic;
-        self.drain(now, true, ledger);
-        self.settle(now, ledger);
-        self.tell(ledger);
-        self.record(&snapshot.into(), ledger);
-        let end = self.desk.end(now, outcome);
-        self.record(&end.into(), ledger);
-        self.settle(now, ledger);
-        if !self.tells.is_empty() {
-            ledger.unsaid(self.run);
-        }
-        self.over = Some(outcome);
     }
 }
 

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rusqlite::{Connection, OpenFlags};
 use wattline::collect::intake::{Arrived, Intake};
 use wattline::store::{Store, StoreError};
-use wattline_protocol::command::{Refusal, Reply, Side};
+use wattline_protocol::command::{Command, Refusal, Reply, Side};
+use wattline_protocol::frame;
 use wattline_protocol::record::kind;
 use wattline_protocol::session::CommandId;
 use wattline_protocol::session::host::{Event, Session};
@@ -33,6 +34,9 @@ const TRIP: &str = "
 
 /// SQLite's own bound of a file's pages.
 const PAGES_MAX: u64 = 0xFFFF_FFFE;
+
+/// Summary levels: level, epoch, stream and number of a bucket, and its rails.
+pub(crate) type Levels = BTreeMap<(u8, u32, u32, u64), Vec<u8>>;
 
 /// The recording of one run at one host.
 pub(crate) struct Book {
@@ -79,6 +83,16 @@ impl Book {
     /// Pages of the recording.
     pub(crate) fn pages(&self) -> u64 {
         self.disk.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap_or(0)
+    }
+
+    /// The table of summary levels, as it is.
+    pub(crate) fn levels(&self) -> rusqlite::Result<Levels> {
+        let query = "SELECT level, epoch, stream, bucket, rails FROM levels";
+        let mut rows = self.disk.prepare(query)?;
+        let row = |row: &rusqlite::Row<'_>| {
+            Ok(((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?), row.get(4)?))
+        };
+        rows.query_map([], row)?.collect()
     }
 
     /// Bounds the recording: SQLite meets a full disk behind so many pages.
@@ -140,6 +154,10 @@ pub(crate) struct Link {
     pub(crate) dead: bool,
     /// A frame that came, for a relay that sends it once more.
     replay: Option<Vec<u8>>,
+    /// A frame that a relay keeps back until the next one of its stream is through.
+    kept_back: Option<Vec<u8>>,
+    /// One did overtake another, or took its place.
+    overtaken: bool,
 }
 
 /// How a step of a link ended.
@@ -154,6 +172,18 @@ pub(crate) enum After {
     Refused,
 }
 
+/// What becomes of frames between a board and a host.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Relay {
+    /// Frames come twice so often, in a thousand.
+    pub(crate) duplicates: u64,
+    /// Frames are lost, or overtake each other, so often, in a thousand.
+    pub(crate) muddles: u64,
+    /// What the board may send before some of it is committed, in bytes; `None`:
+    /// what the collector grants.
+    pub(crate) credit: Option<u64>,
+}
+
 /// A host.
 #[derive(Default)]
 pub(crate) struct Host {
@@ -165,8 +195,8 @@ pub(crate) struct Host {
     pub(crate) away_until: u64,
     /// What its clock jumped ahead.
     pub(crate) ahead: u64,
-    /// Frames come twice so often, in a thousand.
-    pub(crate) duplicates: u64,
+    /// What stands between it and the board.
+    pub(crate) relay: Relay,
     /// Its disk is full behind so many pages of a recording.
     pub(crate) pages_max: Option<u64>,
     /// Crashes between commit and acknowledgement, in a thousand commits.
@@ -205,6 +235,8 @@ impl Host {
             down: Pipe::default(),
             dead: false,
             replay: None,
+            kept_back: None,
+            overtaken: false,
         });
         Ok(())
     }
@@ -222,9 +254,14 @@ impl Host {
             let events = link.session.on_bytes(&bytes, now);
             for event in events {
                 if after == After::GoOn {
-                    after = link.event(event, book, (now, t + delay), self.duplicates, dice);
+                    after = link.event(event, book, (now, t + delay), &self.relay, dice);
                 }
             }
+        }
+        if after == After::GoOn
+            && let Err(died) = link.give_kept_back(book, now)
+        {
+            after = died;
         }
         let due = link.intake.due().is_some_and(|due| now >= due) || link.intake.is_full();
         if after == After::GoOn && due {
@@ -255,18 +292,26 @@ impl Link {
         event: Event,
         book: &mut Book,
         (now, arrives): (Nanos, u64),
-        duplicates: u64,
+        relay: &Relay,
         dice: &mut Dice,
     ) -> After {
+        if !matches!(event, Event::Frame(_))
+            && let Err(after) = self.give_kept_back(book, now)
+        {
+            return after;
+        }
         match event {
             Event::Send(bytes) => self.up.push(bytes, arrives),
             Event::Ready(_) => match self.intake.fetch(&book.store) {
-                Ok(fetch) => {
+                Ok(mut fetch) => {
+                    if let Command::Fetch { credit, .. } = &mut fetch {
+                        *credit = relay.credit.unwrap_or(*credit);
+                    }
                     let (id, bytes) = self.session.command(fetch, now);
                     self.asked = Some(id);
                     self.up.push(bytes, arrives);
                 }
-                Err(error) => return died(&error),
+                Err(error) => return self.died(&error),
             },
             Event::Reply(id, Reply::Refused(Refusal::NoSuchRun)) if self.asked == Some(id) => {
                 trace!("run {} is gone", self.run);
@@ -279,14 +324,10 @@ impl Link {
             }
             Event::Farewell(_) => return After::Close,
             Event::Frame(bytes) => {
-                let again = if dice.chance(duplicates) { Some(bytes.clone()) } else { None };
-                for frame in [Some(bytes), again, self.replay.take()].into_iter().flatten() {
-                    if dice.chance(duplicates) {
-                        self.replay = Some(frame.clone());
-                    }
-                    if let Err(error) = self.intake.take(Event::Frame(frame), &mut book.store, now)
-                    {
-                        return died(&error);
+                for frame in self.relayed(bytes, relay, dice) {
+                    let taken = self.intake.take(Event::Frame(frame), &mut book.store, now);
+                    if let Err(error) = taken {
+                        return self.died(&error);
                     }
                 }
             }
@@ -300,10 +341,62 @@ impl Link {
                     return if after == After::Died { after } else { After::Close };
                 }
                 Ok(Arrived::Taken | Arrived::Other(_)) => {}
-                Err(error) => return died(&error),
+                Err(error) => return self.died(&error),
             },
         }
         After::GoOn
+    }
+
+    /// What a relay makes of one frame that comes.
+    fn relayed(&mut self, bytes: Vec<u8>, relay: &Relay, dice: &mut Dice) -> Vec<Vec<u8>> {
+        let mut through = Vec::new();
+        let states = is_statement(&bytes);
+        if let Some(kept) = self.kept_back.take() {
+            if !states && stream_of(&kept) == stream_of(&bytes) {
+                trace!("a relay lets a frame overtake another");
+                self.overtaken = true;
+                through.push(bytes);
+                if dice.chance(500) {
+                    through.push(kept);
+                }
+                return through;
+            }
+            if states {
+                through.push(kept);
+            } else {
+                self.kept_back = Some(kept);
+            }
+        }
+        if !states && self.kept_back.is_none() && dice.chance(relay.muddles) {
+            self.kept_back = Some(bytes);
+            return through;
+        }
+        let again = if dice.chance(relay.duplicates) { Some(bytes.clone()) } else { None };
+        for frame in [Some(bytes), again, self.replay.take()].into_iter().flatten() {
+            if dice.chance(relay.duplicates) {
+                self.replay = Some(frame.clone());
+            }
+            through.push(frame);
+        }
+        through
+    }
+
+    /// What was kept back goes through, behind nothing of its stream.
+    fn give_kept_back(&mut self, book: &mut Book, now: Nanos) -> Result<(), After> {
+        let Some(kept) = self.kept_back.take() else { return Ok(()) };
+        let taken = self.intake.take(Event::Frame(kept), &mut book.store, now);
+        taken.map(drop).map_err(|error| self.died(&error))
+    }
+
+    fn died(&self, error: &StoreError) -> After {
+        trace!("the host dies: {error}");
+        match error {
+            // The traps of this module: see TRIP, and a full disk.
+            StoreError::Refused { .. } | StoreError::DiskFull { .. } => After::Died,
+            // What the relay made of the frames is refused, as it must be.
+            StoreError::Hole { .. } if self.overtaken => After::Died,
+            _ => After::Refused,
+        }
     }
 
     fn commit(
@@ -315,7 +408,7 @@ impl Link {
     ) -> After {
         let committed = match self.intake.commit(&mut book.store) {
             Ok(committed) => committed,
-            Err(error) => return died(&error),
+            Err(error) => return self.died(&error),
         };
         if dice.chance(forgets) {
             trace!("the host dies between commit and acknowledgement");
@@ -339,13 +432,17 @@ impl Link {
     }
 }
 
-fn died(error: &StoreError) -> After {
-    trace!("the host dies: {error}");
-    match error {
-        // The traps of this module: see TRIP, and a full disk.
-        StoreError::Refused { .. } | StoreError::DiskFull { .. } => After::Died,
-        _ => After::Refused,
-    }
+/// Epoch and stream of a frame.
+fn stream_of(bytes: &[u8]) -> Option<(u32, u32)> {
+    let identity = frame::decode(bytes).ok()?.header.identity;
+    Some((identity.epoch, identity.stream))
+}
+
+/// True for a frame that says what is absent: where it comes before others, these
+/// are absent, whatever comes later.
+fn is_statement(bytes: &[u8]) -> bool {
+    let statements = [kind::GAP, kind::EPOCH_END, kind::RUN_END];
+    bytes.get(3).is_some_and(|kind| statements.contains(kind))
 }
 
 fn has_end(store: &Store) -> bool {

@@ -9,9 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod promise;
+
 use wattline::store::{Store, StoreError};
 use wattline_protocol::frame::{self, Identity};
 use wattline_protocol::record::{Gap, Record, StreamEnd, kind};
+use wattline_protocol::units::BoardTime;
 
 /// Identity of a frame: epoch, stream, first sequence number.
 pub(crate) type Number = (u32, u32, u64);
@@ -38,12 +41,12 @@ pub struct Finding {
     pub text: String,
 }
 
-struct Entry {
-    run: usize,
+pub(crate) struct Entry {
+    pub(crate) run: usize,
     bytes: Box<[u8]>,
     next: u64,
-    /// The spool took it.
-    taken: bool,
+    /// The spool took it, then.
+    taken: Option<BoardTime>,
     promised: bool,
     dropped: bool,
     damaged: bool,
@@ -68,6 +71,28 @@ impl Entry {
         self.bytes.get(3).is_some_and(|kind| kinds.contains(kind))
     }
 
+    fn is_kind(&self, kind: u8) -> bool {
+        self.bytes.get(3) == Some(&kind)
+    }
+
+    /// True for a record that may go before those that give the rest its meaning.
+    fn goes_first(&self) -> bool {
+        let first = [
+            kind::SAMPLE_BLOCK,
+            kind::INFERENCE_SPANS,
+            kind::LAYER_SPANS,
+            kind::GPU_SPANS,
+            kind::TRIGGER_EDGES,
+        ];
+        first.iter().any(|kind| self.is_kind(*kind))
+    }
+
+    /// The record, where it is one.
+    fn record(&self) -> Option<Record> {
+        let frame = frame::decode(&self.bytes).ok()?;
+        Record::decode(frame.header.kind, frame.payload).ok()
+    }
+
     /// True for a record that says why others are absent.
     fn explains(&self) -> bool {
         matches!(self.bytes.get(3), Some(&(kind::GAP | kind::EPOCH_END)))
@@ -77,7 +102,8 @@ impl Entry {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = self.bytes.get(3).copied().unwrap_or(0);
-        let Self { taken, promised, dropped, damaged, at_risk, .. } = self;
+        let Self { promised, dropped, damaged, at_risk, .. } = self;
+        let taken = self.taken.is_some();
         write!(
             f,
             "kind {kind}, taken {taken}, promised {promised}, dropped {dropped}, \
@@ -104,6 +130,8 @@ pub(crate) struct Ledger {
     end_hurt: BTreeSet<usize>,
     /// Runs that were removed, or nearly: a host holds all of them.
     removed: BTreeSet<usize>,
+    /// What hosts have acknowledged of each run, all together.
+    acked: BTreeMap<usize, BTreeMap<(u32, u32), u64>>,
 }
 
 /// What the host says of one run, for its own records.
@@ -146,7 +174,7 @@ impl Ledger {
             run,
             bytes: bytes.into(),
             next: frame.next_sequence(),
-            taken: false,
+            taken: None,
             promised: false,
             dropped: false,
             damaged: false,
@@ -157,14 +185,19 @@ impl Ledger {
             self.accuse(Charge::Doubled, format!("number {number:?} was given twice"));
         }
         self.open.entry(run).or_default().insert(number);
+        match Record::decode(frame.header.kind, frame.payload) {
+            Ok(Record::EpochEnd(end)) => self.denied(run, &end),
+            Ok(Record::RunEnd(end)) => self.counted(run, (epoch, stream), &end),
+            Ok(_) | Err(_) => {}
+        }
     }
 
     /// The spool took it.
-    pub(crate) fn taken(&mut self, bytes: &[u8]) {
+    pub(crate) fn taken(&mut self, bytes: &[u8], now: BoardTime) {
         if let Some(number) = number_of(bytes)
             && let Some(entry) = self.entries.get_mut(&number)
         {
-            entry.taken = true;
+            entry.taken = Some(now);
         }
     }
 
@@ -179,7 +212,7 @@ impl Ledger {
         };
         open.retain(|number| match entries.get_mut(number) {
             Some(entry)
-                if entry.taken
+                if entry.taken.is_some()
                     && ((succeeded && !entry.may_bypass()) || reached(number, entry.next)) =>
             {
                 entry.promised = true;
@@ -190,14 +223,28 @@ impl Ledger {
     }
 
     /// The policy dropped these, and said so.
-    pub(crate) fn dropped(&mut self, run: usize, gap: &Gap) {
+    pub(crate) fn dropped(&mut self, run: usize, gaps: &[Gap], synced: BoardTime) {
+        let mut marks = false;
+        for gap in gaps {
+            marks |= self.dropped_within(run, gap);
+        }
+        if marks {
+            self.dropped_marks(run, synced);
+        }
+    }
+
+    /// True where the gap takes records that give the rest its meaning.
+    fn dropped_within(&mut self, run: usize, gap: &Gap) -> bool {
+        let mut marks = false;
         let numbers = (gap.epoch, gap.stream, gap.from)..(gap.epoch, gap.stream, gap.to);
         for (_, entry) in self.entries.range_mut(numbers) {
             entry.dropped = true;
+            marks |= !entry.goes_first();
             if entry.explains() {
                 self.unsaid.insert(run);
             }
         }
+        marks
     }
 
     /// The recorder ended with a word of the disk still on its way to it.

@@ -15,8 +15,10 @@ mod ledger;
 pub mod mutants;
 mod night;
 mod pool;
+mod recording;
 mod refusal;
 mod runner;
+mod sums;
 mod weather;
 
 use std::cell::Cell;

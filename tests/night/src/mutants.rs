@@ -10,7 +10,7 @@ use wattline_protocol::planted::plant;
 use crate::night;
 
 /// All planted bugs, by the name at their place.
-pub const MUTANTS: [&str; 30] = [
+pub const MUTANTS: [&str; 60] = [
     "a segment is not synced",
     "a folder is not synced",
     "a failed segment is written on",
@@ -41,6 +41,36 @@ pub const MUTANTS: [&str; 30] = [
     "a failed write is acknowledged",
     "a duplicate is not dropped",
     "a gap does not move the watermark",
+    "credit is not renewed",
+    "silence is not noticed",
+    "a fetch ends where the log ends",
+    "a run that goes on is removed",
+    "a head's checksum is not checked",
+    "too much is skipped behind damage",
+    "what no host holds is forgotten",
+    "marks are dropped before samples",
+    "a gap is told one short",
+    "an acknowledgement counts for one more",
+    "the end of a run overtakes what is held",
+    "a folder counts as synced that is not",
+    "what a failed segment took is not written again",
+    "a segment goes with what it promised",
+    "a damaged slot stays beside the new one",
+    "the name of a slot is not synced",
+    "a start forgets what lies before the newest segment",
+    "a start reads the newest segment alone",
+    "a reader begins one too late",
+    "a hole before a segment is swallowed",
+    "a hole at the end is swallowed",
+    "an end leaves out the streams",
+    "marks are held for a host",
+    "no sync is due",
+    "sweeps that were lost are not told",
+    "the last rows are not recorded",
+    "a host acknowledges one too many",
+    "summaries replace those before",
+    "a hole is stored over",
+    "a block is summed up twice",
 ];
 
 /// A planted bug was caught.

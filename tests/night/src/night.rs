@@ -10,11 +10,11 @@ use wattline_agent::spool::{Limits, ModelStorage, SpoolError};
 
 use crate::board::{Board, Make, number_of, run_id};
 use crate::dice::Dice;
-use crate::host::{After, Book, Host};
+use crate::host::{After, Book, Host, Relay};
 use crate::ledger::{Charge, Ledger};
 use crate::trace;
 use crate::weather::{Fault, Weather};
-use crate::{Outcome, Refusal};
+use crate::{Outcome, Refusal, sums};
 
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
@@ -55,10 +55,16 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let mut dice = Dice::seeded(seed);
+        // In some nights memory holds more for hosts than may wait for the disk.
+        let (pending, held) = if dice.chance(250) {
+            (dice.between(1_200, 2_500), dice.between(6_000, 20_000))
+        } else {
+            (dice.between(1_200, 16_000), dice.between(600, 12_000))
+        };
         let limits = Limits {
             segment_bytes: dice.between(600, 8_000),
-            pending_bytes: usize::try_from(dice.between(1_200, 16_000)).unwrap_or(1_200),
-            held_bytes: usize::try_from(dice.between(600, 12_000)).unwrap_or(600),
+            pending_bytes: usize::try_from(pending).unwrap_or(1_200),
+            held_bytes: usize::try_from(held).unwrap_or(600),
         };
         let chips = u8::try_from(dice.between(1, 2)).unwrap_or(1);
         let trials = u32::try_from(dice.between(1, 3)).unwrap_or(1);
@@ -69,7 +75,11 @@ impl World {
             let late = if host == 0 { 0 } else { dice.below(120) * SECOND };
             hosts.push(Host {
                 from: began + late,
-                duplicates: if dice.chance(300) { dice.between(5, 120) } else { 0 },
+                relay: Relay {
+                    duplicates: if dice.chance(300) { dice.between(5, 120) } else { 0 },
+                    muddles: if dice.chance(200) { dice.between(2, 30) } else { 0 },
+                    credit: dice.chance(400).then(|| dice.between(60, 1_500)),
+                },
                 forgets: if dice.chance(400) { dice.between(10, 200) } else { 0 },
                 ..Host::default()
             });
@@ -234,6 +244,9 @@ impl World {
         }
         let after = host.step(t, delay, &mut self.dice);
         let Some(link) = &mut host.link else { return };
+        if let Some(book) = host.books.get(&link.run) {
+            self.ledger.acknowledged(link.run, &book.acked);
+        }
         while !link.dead
             && let Some(bytes) = link.up.pop(if after == After::GoOn { t } else { u64::MAX })
         {
@@ -241,6 +254,11 @@ impl World {
         }
         let over = self.board.on_timer(id, t) && !link.dead;
         let run = link.run;
+        let goes_on = self.board.agent.as_ref().is_some_and(|agent| agent.records(run));
+        if goes_on && host.books.get(&run).is_some_and(|book| book.all_sent) {
+            let text = format!("host {place} is told that it has all of run {run}, which goes on");
+            self.ledger.accuse(Charge::Lost, text);
+        }
         if self.ledger.is_end_hurt(run)
             && self.board.agent.as_ref().is_some_and(|agent| agent.has_ended(run))
             && let Some(book) = host.books.get_mut(&run)
@@ -382,10 +400,14 @@ impl World {
         for place in 0..self.hosts.len() {
             if let Some(host) = self.hosts.get_mut(place) {
                 (host.from, host.away_until, host.forgets) = (0, 0, 0);
-                host.pages_max = None;
+                (host.relay.muddles, host.pages_max) = (0, None);
                 for book in host.books.values() {
                     let _ = book.set_trip(0);
                     let _ = book.set_pages_max(None);
+                }
+                // A link that is dead is noticed by its silence.
+                if host.link.as_ref().is_some_and(|link| link.dead) {
+                    continue;
                 }
             }
             self.cut_link(place);
@@ -425,6 +447,13 @@ impl World {
                 let elsewhere = acked_of(others);
                 let (store, acked) = (&book.store, &book.acked);
                 self.ledger.audit((place, run), store, acked, &elsewhere, book.whole);
+                match book.levels().map(|levels| sums::first_wrong(store, &levels)) {
+                    Ok(Ok(None)) => {}
+                    wrong => {
+                        let text = format!("host {place}, run {run}: summary levels: {wrong:?}");
+                        self.ledger.accuse(Charge::Invented, text);
+                    }
+                }
                 somewhere |= book.whole;
             }
             if !somewhere && self.ledger.has_promised(run) {

@@ -18,6 +18,9 @@ const FILE_BYTES_MAX: usize = 1 << 20;
 /// loss is survived, and both slots twice in a row is another disk.
 const SLOT_DAMAGES_MAX: u32 = 2;
 
+/// About as long as the head of a segment, in bytes.
+const HEAD_BYTES: usize = 120;
+
 /// Linux's error number of "too many open files".
 const EMFILE: i32 = 24;
 
@@ -69,6 +72,13 @@ const FAULTS: [(Fault, u64); 13] = [
     (Fault::Stop, 2),
 ];
 
+/// Nights of a thousand in which the agent starts over and over, on a disk that
+/// fails: what a start leaves half done meets the next one.
+const RESTLESS: u64 = 200;
+/// The faults of such a night.
+const STARTS: [Fault; 5] =
+    [Fault::KillAgent, Fault::CutPower, Fault::CutMidway, Fault::FailDisk, Fault::DamageDisk];
+
 /// How a night is.
 #[derive(Debug, Clone)]
 pub(crate) struct Weather {
@@ -81,8 +91,11 @@ pub(crate) struct Weather {
 impl Weather {
     pub(crate) fn forecast(dice: &mut Dice) -> Self {
         let mut rates = Vec::new();
+        let restless = dice.chance(RESTLESS);
         for (fault, often) in FAULTS {
-            if dice.chance(550) {
+            if restless && STARTS.contains(&fault) {
+                rates.push((fault, often * 3));
+            } else if dice.chance(550) {
                 rates.push((fault, often * dice.between(1, 4) / 2));
             }
         }
@@ -170,7 +183,9 @@ impl Weather {
         }
         let (folder, _) = name.rsplit_once('/').unwrap_or_default();
         let newest = files.iter().filter(|other| other.starts_with(folder)).max() == Some(name);
-        let at = dice.place(bytes.len());
+        // The head of a segment is a small part of it, and tells of all before it.
+        let part = if dice.chance(300) { HEAD_BYTES.min(bytes.len()) } else { bytes.len() };
+        let at = dice.place(part);
         match dice.below(6) {
             0 if !newest => {
                 trace!("{name} vanishes");
