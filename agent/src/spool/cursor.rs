@@ -4,8 +4,9 @@
 //! damaged part is passed and said. Does not wait: at the end it gives
 //! nothing, and goes on when more is there.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use wattline_protocol::frame::{Header, Identity};
@@ -117,8 +118,8 @@ struct Place {
     held: u64,
     /// A frame that waits behind held ones which come before it.
     parked: Option<SpooledFrame>,
-    /// A frame that waits behind the hole before it.
-    behind_hole: Option<SpooledFrame>,
+    /// What waits behind a hole, or behind frames that were found elsewhere.
+    ready: VecDeque<Item>,
 }
 
 impl LogCursor {
@@ -128,8 +129,8 @@ impl LogCursor {
     /// [`SpoolError::Removed`] once the run is removed.
     pub fn next_item(&mut self) -> Result<Option<Item>, SpoolError> {
         loop {
-            if let Some(frame) = self.place.behind_hole.take() {
-                return Ok(Some(Item::Frame(frame)));
+            if let Some(item) = self.place.ready.pop_front() {
+                return Ok(Some(item));
             }
             if let Some(frame) = self.place.parked.take() {
                 let frame = match self.held_before(&frame.header) {
@@ -139,7 +140,7 @@ impl LogCursor {
                     }
                     None => frame,
                 };
-                if let Some(item) = self.take(frame) {
+                if let Some(item) = self.take(frame)? {
                     return Ok(Some(item));
                 }
                 continue;
@@ -161,7 +162,7 @@ impl LogCursor {
                     if planted!("a held frame counts as acknowledged once it is read") {
                         self.log.state().acked.raise_over(&frame.header);
                     }
-                    if let Some(item) = self.take(frame) {
+                    if let Some(item) = self.take(frame)? {
                         return Ok(Some(item));
                     }
                 }
@@ -304,30 +305,81 @@ impl LogCursor {
         Ok(Some(Item::Damage { segment: segment.ordinal, bytes }))
     }
 
-    /// Gives a frame that was not yet given, behind the hole before it.
-    fn take(&mut self, frame: SpooledFrame) -> Option<Item> {
+    /// Gives a frame that was not yet given, behind what is before it: frames
+    /// that lie elsewhere, or a hole.
+    fn take(&mut self, frame: SpooledFrame) -> Result<Option<Item>, SpoolError> {
         let Identity { epoch, stream, sequence } = frame.header.identity;
-        let seen = self.seen.entry((epoch, stream)).or_default();
-        let next = next_sequence(&frame.header);
-        if next <= seen.next {
-            return None;
+        let next = self.seen.get(&(epoch, stream)).map_or(0, |seen| seen.next);
+        if next_sequence(&frame.header) <= next {
+            return Ok(None);
         }
+        if sequence > next && !planted!("a hole between frames is swallowed") {
+            match self.copies((epoch, stream), next..sequence) {
+                Ok(copies) => copies.into_iter().for_each(|copy| self.give(copy)),
+                Err(error) => {
+                    self.place.parked = Some(frame);
+                    return Err(error);
+                }
+            }
+        }
+        self.give(frame);
+        Ok(self.place.ready.pop_front())
+    }
+
+    /// Lets a frame be the next one, behind the hole before it.
+    fn give(&mut self, frame: SpooledFrame) {
+        let Identity { epoch, stream, sequence } = frame.header.identity;
+        let next = next_sequence(&frame.header);
+        let seen = self.seen.entry((epoch, stream)).or_default();
         let before = std::mem::replace(seen, Seen { next, damages: self.damages });
         if sequence > before.next && !planted!("a hole between frames is swallowed") {
             // A stream is in order in the log: what is stepped over never comes.
             // The gap record that says why may lie far behind.
             let damaged = before.damages < self.damages;
             let reason = if damaged { GapReason::DamagedFrame } else { GapReason::DroppedByPolicy };
-            self.place.behind_hole = Some(frame);
-            return Some(Item::Hole(Gap {
-                epoch,
-                stream,
-                from: before.next,
-                to: sequence,
-                reason,
-            }));
+            let (from, to) = (before.next, sequence);
+            self.place.ready.push_back(Item::Hole(Gap { epoch, stream, from, to, reason }));
         }
-        Some(Item::Frame(frame))
+        self.place.ready.push_back(Item::Frame(frame));
+    }
+
+    /// Frames of a stream that the segment which is read lacks, from those that
+    /// follow. A segment whose sync failed may hold its unsynced frames in part;
+    /// the head of the next one says so, and where that head is lost, the whole
+    /// copies lie behind it.
+    ///
+    /// # Errors
+    /// [`SpoolError::Storage`] where a segment cannot be read for a cause that
+    /// says nothing of what it holds.
+    fn copies(
+        &self,
+        stream: (u32, u32),
+        sequences: Range<u64>,
+    ) -> Result<Vec<SpooledFrame>, SpoolError> {
+        let segments = self.log.headless_behind(self.place.index);
+        let mut next = sequences.start;
+        let mut copies = Vec::new();
+        for segment in segments {
+            let name = segment_name(&self.log.folder, segment.ordinal);
+            let mut window = Window::at(segment.head_bytes);
+            loop {
+                let storage = self.log.storage.as_ref();
+                match SegmentReader::new(storage, &name, &mut window).next(segment.end) {
+                    Ok(Some(Piece::Frame { header, bytes })) => {
+                        let Identity { epoch, stream: number, sequence } = header.identity;
+                        if (epoch, number) == stream && (next..sequences.end).contains(&sequence) {
+                            next = next_sequence(&header);
+                            copies.push(SpooledFrame { header, bytes: bytes.into() });
+                        }
+                    }
+                    Ok(Some(Piece::Damage { .. })) => {}
+                    Ok(None) => break,
+                    Err(error) if error.source.kind() == io::ErrorKind::NotFound => break,
+                    Err(error) => return Err(SpoolError::Storage(error)),
+                }
+            }
+        }
+        Ok(copies)
     }
 }
 

@@ -187,6 +187,15 @@ impl Log {
     }
 }
 
+impl Log {
+    /// The segments right behind `segments[index]` whose heads are lost.
+    pub(super) fn headless_behind(&self, index: usize) -> Vec<Segment> {
+        let state = self.state();
+        let behind = state.segments.iter().skip(index + 1);
+        behind.take_while(|segment| segment.before.is_none()).cloned().collect()
+    }
+}
+
 impl LogState {
     /// Takes a frame into memory.
     pub(super) fn push(&mut self, frame: SpooledFrame) {

@@ -96,17 +96,23 @@ fn cases() -> Vec<Case> {
     cases
 }
 
-/// Emits the measures whose names start with `name_prefix`; `from` seeds the
-/// first pair of windows, `count` is their number (pairs are not split).
-pub(crate) fn run(name_prefix: &str, from: u64, count: Option<u64>, emit: &mut dyn FnMut(Figure)) {
-    burst::run(name_prefix, from, count, emit);
+/// Emits the measures whose names, and of them the cases whose names, start
+/// with the given ones; `from` seeds the first pair of windows, `count` is
+/// their number (pairs are not split).
+pub(crate) fn run(
+    (name_prefix, case_prefix): (&str, &str),
+    from: u64,
+    count: Option<u64>,
+    emit: &mut dyn FnMut(Figure),
+) {
+    burst::run((name_prefix, case_prefix), from, count, emit);
     let wanted = |measure: &str| measure.starts_with(name_prefix);
     if !wanted(COVERAGE) && !wanted(BIAS) {
         return;
     }
     let windows = if name_prefix.is_empty() { WINDOWS_OF_ALL } else { WINDOWS };
     let pairs = count.unwrap_or(windows).div_ceil(2).max(1);
-    for case in cases() {
+    for case in cases().into_iter().filter(|case| case.name.starts_with(case_prefix)) {
         let tally = measure(&case, from, pairs);
         emit(Figure {
             measure: COVERAGE,

@@ -1,4 +1,4 @@
-//! `cargo measure [NAME] [--from SEED] [--seeds N] [--count N]`: the figures
+//! `cargo measure [NAME] [--case CASE] [--from SEED] [--seeds N] [--count N]`: the figures
 //! Wattline states about itself, one JSON object a line.
 //!
 //! Owns the list of measures and the form of a line. What a figure means, and
@@ -86,6 +86,9 @@ const MEASURES: &[&str] = &[
 struct Args {
     /// A measure or the beginning of its name, such as codec or codec.encode [default: all]
     name: Option<String>,
+    /// Only cases whose names begin with this, such as ina226/burst
+    #[arg(long, value_name = "CASE")]
+    case: Option<String>,
     /// First seed of streams and windows
     #[arg(long, default_value_t = 0, value_name = "SEED")]
     from: u64,
@@ -119,8 +122,9 @@ fn main() -> ExitCode {
         return store::read(name, path, now_ns);
     }
     let wanted = |group: &str| MEASURES.iter().any(|m| m.starts_with(group) && is_prefix(name, m));
+    let case = args.case.as_deref().unwrap_or_default();
     let mut emit = |figure: Figure| {
-        if is_prefix(name, figure.measure) {
+        if is_prefix(name, figure.measure) && figure.case.starts_with(case) {
             print(&figure);
         }
     };
@@ -131,7 +135,7 @@ fn main() -> ExitCode {
         sampler::run(name, args.from, &mut emit);
     }
     if wanted("energy.") {
-        energy::run(name, args.from, args.count.or(args.seeds), &mut emit);
+        energy::run((name, case), args.from, args.count.or(args.seeds), &mut emit);
     }
     if wanted("clock.") {
         clock::run(args.from, args.seeds, &mut emit);

@@ -109,6 +109,31 @@ fn a_copy_that_a_failed_sync_left_behind_does_not_hide_the_good_one() {
     assert_eq!((hole.from, hole.to), (2, 3));
 }
 
+#[test]
+fn where_the_head_behind_a_failed_sync_is_lost_the_whole_copies_are_still_found() {
+    // With a third segment, whose head is whole, and without one.
+    for synced_last in [6, 40] {
+        let model = ModelStorage::new();
+        let spool = open(&model);
+        let mut log = spool.create_run(&run_id()).unwrap();
+        append(&mut log, 0..3, EVENT, 40);
+        log.sync().unwrap();
+        append(&mut log, 3..6, EVENT, 40);
+        model.fail_operation(model.operations(), ModelFault::Io);
+        log.sync().unwrap();
+        append(&mut log, 6..synced_last, EVENT, 300);
+        log.sync().unwrap();
+        let frame_bytes = frame(EVENT, identity(1, 0, 0), 1, 40).len();
+        let length = usize::try_from(model.length(FIRST).unwrap()).unwrap();
+        // Of what was not synced number 3 is torn, while 4 and 5 are there.
+        model.flip_bit(FIRST, length - 3 * frame_bytes, 1);
+        model.flip_bit("runs/night-1/00000002.seg", 31, 1);
+        let items = read_all(&open(&model), &run_id());
+        assert_eq!(numbers(&items), (0..synced_last).collect::<Vec<_>>());
+        assert_eq!(holes(&items), []);
+    }
+}
+
 /// A run of many small segments.
 fn many_segments() -> (ModelStorage, Vec<String>) {
     let model = ModelStorage::new();

@@ -82,7 +82,12 @@ const fn poll(config: u16, cycle_us: u32, conversion_us: u32, period_us: u32) ->
 }
 
 /// Emits the measures whose names start with `name_prefix`.
-pub(super) fn run(name_prefix: &str, from: u64, count: Option<u64>, emit: &mut dyn FnMut(Figure)) {
+pub(super) fn run(
+    (name_prefix, case_prefix): (&str, &str),
+    from: u64,
+    count: Option<u64>,
+    emit: &mut dyn FnMut(Figure),
+) {
     if !SPREAD.starts_with(name_prefix) {
         return;
     }
@@ -91,6 +96,10 @@ pub(super) fn run(name_prefix: &str, from: u64, count: Option<u64>, emit: &mut d
     let bursts = count.map_or(bursts, |count| count.clamp(2, 2_000));
     for reader in READERS {
         for length_ms in LENGTHS_MS {
+            let case = format!("{}/{length_ms}ms", reader.name);
+            if !case.starts_with(case_prefix) {
+                continue;
+            }
             let errors: Vec<f64> = (0..bursts)
                 .filter_map(|seed| error(reader, length_ms, from.wrapping_add(seed)))
                 .collect();
@@ -101,7 +110,7 @@ pub(super) fn run(name_prefix: &str, from: u64, count: Option<u64>, emit: &mut d
             for (measure, value) in [(BURST, mean), (SPREAD, spread)] {
                 emit(Figure {
                     measure,
-                    case: format!("{}/{length_ms}ms", reader.name),
+                    case: case.clone(),
                     value,
                     unit: "1",
                     limit: Some(0.0),
