@@ -313,7 +313,7 @@ impl LogCursor {
         if next_sequence(&frame.header) <= next {
             return Ok(None);
         }
-        if sequence > next && !planted!("a hole between frames is swallowed") {
+        if sequence > next {
             match self.copies((epoch, stream), next..sequence) {
                 Ok(copies) => copies.into_iter().for_each(|copy| self.give(copy)),
                 Err(error) => {
