@@ -31,6 +31,8 @@ pub enum AgentCommand {
     Rails(RailsArgs),
     /// Restore what a run that was cut left changed in kernel drivers
     Restore(RestoreArgs),
+    /// Hold this board's clocks, set its power mode, or put clocks back
+    Board(BoardArgs),
     /// Check what the agent needs on this board
     Doctor(DoctorArgs),
     /// Run one network once and write its output
@@ -71,6 +73,9 @@ pub struct ServeArgs {
     /// Have each trial's runner from the service at this socket instead of starting it
     #[arg(long, value_name = "PATH", env = "WATTLINE_RUNNER_SOCKET")]
     pub runner_socket: Option<PathBuf>,
+    /// Have clocks and power mode set by the service at this socket instead of setting them
+    #[arg(long, value_name = "PATH", env = "WATTLINE_BOARD_SOCKET")]
+    pub board_socket: Option<PathBuf>,
     /// Tell an external meter of each window (or inference) by a GPIO line: gpiochip0:17,
     /// gpiochip0:17:inference, or simulated on the simulated board
     #[arg(long, value_name = "LINE[:window|:inference]", env = "WATTLINE_TRIGGER")]
@@ -183,6 +188,39 @@ pub struct RestoreArgs {
     /// Folder that stands for /sys [default: the one that the run used]
     #[arg(long, value_name = "DIR")]
     pub sysfs_root: Option<PathBuf>,
+}
+
+/// Flags of `board`.
+#[derive(Debug, Clone, Args)]
+pub struct BoardArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: BoardVerb,
+    /// Folder that stands for /sys
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub sysfs_root: Option<PathBuf>,
+    /// Folder of the journal [default: /run/wattline-board]
+    #[arg(long, value_name = "DIR", hide = true)]
+    pub folder: Option<PathBuf>,
+}
+
+/// What root may be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum BoardVerb {
+    /// Say which power mode holds, and whether clocks are held
+    Show,
+    /// Hold the clocks of cores and GPU at their most
+    Pin,
+    /// Put clocks back as they were found
+    Restore,
+    /// Set a power mode of the board's own table
+    Mode {
+        /// Its number, as `show` lists it
+        id: u16,
+    },
+    /// Answer one question on standard input, as systemd hands it over
+    #[command(hide = true)]
+    Answer,
 }
 
 /// Flags of `doctor`.

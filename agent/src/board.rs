@@ -1,7 +1,13 @@
 //! The board as the running system describes it.
 //!
-//! Owns what is read of model, kernel, governors and temperatures. Changes
-//! nothing. Every file may be absent: then the value is empty, not a failure.
+//! Owns what is read of model, kernel, governors and temperatures. What is read
+//! of each trial is in [`conditions`]. Changes nothing. Every file may be absent: then the value is empty, not a failure.
+
+pub mod conditions;
+pub mod keeper;
+pub mod mode;
+pub mod pin;
+pub mod verb;
 
 use std::fs;
 use std::path::Path;

@@ -13,6 +13,7 @@ use wattline_protocol::record::{
 };
 use wattline_protocol::units::BoardTime;
 
+use crate::board::keeper::Pinned;
 use crate::clock::{Clock, SystemClock};
 use crate::power::bus::I2cBus;
 use crate::power::bus::linux::LinuxBus;
@@ -21,7 +22,7 @@ use crate::power::chip::{ChipError, Profile};
 use crate::power::discover::{self, Alarms, ChipRails, Found};
 use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, ring};
-use crate::power::sampler::{Sampler, SamplerHandle, Stepped};
+use crate::power::sampler::{Beat, Sampler, SamplerHandle, Stepped};
 use crate::power::settings::exclusive::TakeError;
 use crate::power::settings::{Desk, Held};
 use crate::recorder::{LANE_CHIPS, LaneInput};
@@ -174,6 +175,8 @@ pub struct Sampling {
     /// Kernel drivers that are set for the run. Dropped after the samplers.
     held: Option<Held>,
     alarms: Alarms,
+    /// Clocks that are held for the run; put back behind all else.
+    pinned: Pinned,
 }
 
 /// What is known at the end of a run's sampling.
@@ -216,6 +219,12 @@ impl Sampling {
         }
     }
 
+    /// The same, with clocks that are held as long as it samples.
+    #[must_use]
+    pub fn with_clocks(self, pinned: Pinned) -> Self {
+        Self { pinned, ..self }
+    }
+
     /// Over-current alarms and counters now; `trial` has just ended.
     #[must_use]
     pub fn alarm_counts(&self, trial: Option<u32>) -> Option<AlarmCounts> {
@@ -245,7 +254,14 @@ impl Sampling {
             refused,
             held,
             alarms: Alarms::default(),
+            pinned: Pinned::default(),
         })
+    }
+
+    /// What shows that each sampler steps.
+    #[must_use]
+    pub fn beats(&self) -> Vec<Beat> {
+        self.samplers.iter().map(SamplerHandle::beat).collect()
     }
 
     /// What is set of the chips' kernel drivers.
@@ -259,6 +275,7 @@ impl Sampling {
     #[must_use]
     pub fn stop(self) -> Stopped {
         let reports = self.samplers.into_iter().map(SamplerHandle::stop).collect();
+        drop(self.pinned);
         Stopped { reports, settings: self.held.map(Held::restore).unwrap_or_default() }
     }
 }

@@ -92,6 +92,12 @@ pub struct RunArgs {
     /// hashed:SEED, or on the board a safetensors or zip .pth file, or a folder with NETWORK.safetensors
     #[arg(long, value_name = "SOURCE")]
     pub weights: Option<String>,
+    /// Hold the board's clocks at their most for the run; they are put back whatever ends it
+    #[arg(long)]
+    pub pin: bool,
+    /// Set this power mode (nvpmodel's number) before the run; it stays
+    #[arg(long, value_name = "ID")]
+    pub power_mode: Option<u16>,
     /// A first look: batches 1 and 4, three windows of a second; flagged at best
     #[arg(long)]
     pub quick: bool,

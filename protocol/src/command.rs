@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::campaign_spec::CampaignSpec;
 use crate::record::{
-    BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, RailDescription, RunId,
-    RunOutcome, Simulation, SkipReason, StreamEnd, TriggerFault,
+    BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, PinRefusal, RailDescription,
+    RunId, RunOutcome, RunSettings, Simulation, SkipReason, StreamEnd, TriggerFault,
 };
 use crate::units::{BoardTime, HostTime};
 
@@ -92,6 +92,15 @@ pub enum Command {
     },
     /// End the agent, if no run is going on. Answer: [`Reply::Ending`].
     Shutdown,
+    /// As [`Command::Start`], with the board's clocks set for the run.
+    StartWith {
+        /// Name of the run, chosen by the host.
+        run: RunId,
+        /// What to measure.
+        campaign: Box<CampaignSpec>,
+        /// How the board's clocks are to be.
+        settings: RunSettings,
+    },
 }
 
 /// What an agent answers.
@@ -223,6 +232,11 @@ pub enum Refusal {
         line: String,
         /// Why.
         fault: TriggerFault,
+    },
+    /// The board's clocks cannot be as the run asks.
+    NoPin {
+        /// Why.
+        why: PinRefusal,
     },
 }
 

@@ -9,14 +9,15 @@
 use wattline_protocol::campaign_spec::{CampaignSpec, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
-    AgentBuild, AlarmCount, AlarmCounts, AlarmKind, BaselinePlace, BoardDescription,
-    BoardExpectation, BoardState, Cell, ChannelTiming, ChipDescription, ChipKind, ClockSnapshot,
-    DriverAttribute, DriverSetting, Edge, EdgeOf, EpochEnd, ErrorLimits, FailureCause, Gap,
-    GapReason, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans, LatenessHistogram,
-    LayerDescription, LayerSpans, Mismatch, Notice, NoticeKind, PhaseMark, PhaseName, Plan,
-    RailDescription, RailEnergy, RailInside, RailRole, RailSource, Record, RunEnd, RunId,
-    RunOutcome, RunStart, SamplerReport, Scheduling, SettingOutcome, Simulation, StreamEnd,
-    SweepsLost, Temperature, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, TriggerEdge,
+    AgentBuild, AlarmCount, AlarmCounts, AlarmKind, BaselinePlace, BoardConditions,
+    BoardDescription, BoardExpectation, BoardState, Cell, ChannelTiming, ChipDescription, ChipKind,
+    ClockDomain, ClockSnapshot, ClockState, DriverAttribute, DriverSetting, Edge, EdgeOf, EpochEnd,
+    ErrorLimits, FailureCause, Fan, Gap, GapReason, GpuSpan, GpuSpans, InferenceSpan,
+    InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans, Mismatch, Moment, Notice,
+    NoticeKind, PhaseMark, PhaseName, Plan, PowerMode, RailDescription, RailEnergy, RailInside,
+    RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunSettings, RunStart, SamplerReport,
+    Scheduling, SettingOutcome, Simulation, StreamEnd, Swapping, SweepsLost, Temperature, Throttle,
+    ThrottleCause, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, TriggerEdge,
     TriggerEdges, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
@@ -46,7 +47,44 @@ fn records() -> Vec<Record> {
     );
     let counter = AlarmCount { name: "oc1_event_cnt".into(), kind: AlarmKind::Count, value: 300 };
     records.push(AlarmCounts { at: AT, trial: Some(300), counts: vec![counter] }.into());
+    records.push(conditions().into());
+    records.push(RunSettings { pin: true, power_mode: Some(300) }.into());
     records
+}
+
+fn conditions() -> BoardConditions {
+    let clock = |name: &str, domain, khz| ClockState {
+        name: name.into(),
+        domain,
+        governor: "schedutil".into(),
+        khz,
+        khz_min: 115_200,
+        khz_max: 1_984_000,
+    };
+    let throttle =
+        |name: &str, cause, kind, value| Throttle { name: name.into(), cause, kind, value };
+    BoardConditions {
+        at: AT,
+        trial: 300,
+        moment: Moment::During,
+        power_mode: Some(PowerMode { id: 2, name: "MODE_15W".into() }),
+        clocks: vec![
+            clock("policy0", ClockDomain::Cpu, 1_510_400),
+            clock("17000000.gpu", ClockDomain::Gpu, 918_000),
+        ],
+        fans: vec![Fan { name: "pwmfan 1".into(), pwm: Some(128), rpm: None }],
+        temperatures: vec![Temperature { zone: "tj-thermal".into(), millidegree_c: -1_500 }],
+        throttles: vec![
+            throttle("cpu0 core_throttle_count", ThrottleCause::Heat, AlarmKind::Count, 300),
+            throttle("get_throttled bit 0", ThrottleCause::UnderVoltage, AlarmKind::Flag, 1),
+        ],
+        swapping: Some(Swapping {
+            pages_in: 3,
+            pages_out: 400,
+            used_bytes: 1 << 30,
+            zram_bytes: 0,
+        }),
+    }
 }
 
 fn trigger_edges() -> TriggerEdges {

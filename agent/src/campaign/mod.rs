@@ -1,7 +1,9 @@
 //! The campaign: decides trials, drives the runner, asks for windows.
 //!
 //! Owns the plan ([`plan`]), the state machine ([`state`]), where a run that
-//! was cut goes on ([`resume`]), what an external meter is told ([`marked`]) and the loop that performs the effects ([`run`]). Knows nothing of sockets, chips or candle.
+//! was cut goes on ([`resume`]), what an external meter is told ([`marked`]),
+//! when the board's own state is read ([`witness`]) and the loop that performs the effects
+//! ([`run`]). Knows nothing of sockets, chips or candle.
 
 pub mod marked;
 pub mod plan;
@@ -9,3 +11,4 @@ pub mod resume;
 pub mod run;
 pub mod state;
 pub mod warm_up;
+pub mod witness;

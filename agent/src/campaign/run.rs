@@ -18,6 +18,7 @@ use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::marked::Marked;
 use super::state::{Campaign, Effect, Event, Method, StartPoint, WindowToken, Work};
+use super::witness::Witness;
 use crate::board;
 use crate::clock::{self, Clock, SystemClock};
 use crate::recorder::Recorder;
@@ -51,6 +52,8 @@ pub struct RunStart {
     pub programs: RunnerPrograms,
     /// The line that tells an external meter of windows or inferences.
     pub trigger: Marked,
+    /// Reads the board's own state for each trial.
+    pub witness: Witness,
     /// Called once the run is over and recorded; not where it is left to be
     /// resumed.
     pub ended: Box<dyn FnOnce(RunOutcome) + Send>,
@@ -122,6 +125,7 @@ struct Loop {
     source: Arc<PowerSource>,
     programs: RunnerPrograms,
     trigger: Marked,
+    witness: Witness,
     ended: Option<Box<dyn FnOnce(RunOutcome) + Send>>,
     messages: Sender<Incoming>,
     shown: watch::Sender<CurrentRun>,
@@ -146,6 +150,7 @@ impl Loop {
             source,
             programs,
             trigger,
+            witness,
             ended,
             run: _,
         } = start;
@@ -158,6 +163,7 @@ impl Loop {
             source,
             programs,
             trigger,
+            witness,
             ended: Some(ended),
             messages,
             shown,
@@ -175,6 +181,7 @@ impl Loop {
         let first = std::mem::take(&mut self.first);
         self.perform(first);
         while let Some(deadline) = self.campaign.as_ref().and_then(Campaign::deadline) {
+            let deadline = self.witness.next().map_or(deadline, |next| next.min(deadline));
             let wait = (deadline - SystemClock.now()).0.max(0);
             let wait = Duration::from_nanos(u64::try_from(wait).unwrap_or(0));
             match queue.recv_timeout(wait) {
@@ -194,6 +201,9 @@ impl Loop {
                 Ok(Incoming::Runner(..)) => {}
                 Err(RecvTimeoutError::Timeout) => self.happen(Event::Tick),
                 Err(RecvTimeoutError::Disconnected) => self.happen(Event::Stop),
+            }
+            if let Some(conditions) = self.witness.due(SystemClock.now()) {
+                self.recorder.record(conditions);
             }
         }
     }
@@ -246,7 +256,9 @@ impl Loop {
                 Effect::Record(record) => self.record(record),
                 // Refused by a full disk, it waits in memory; the run goes on.
                 Effect::RecordDurable(record) => {
+                    let read = self.witness.after(&record, SystemClock.now());
                     let _ = self.recorder.record_durable(record);
+                    read.into_iter().for_each(|read| self.recorder.record(read));
                 }
                 Effect::CloseWindow(token, t1, work) => {
                     self.edge(token.window, Edge::Fall);
@@ -289,10 +301,17 @@ impl Loop {
             Record::WindowAbandon(abandon) => self.edge(abandon.window, Edge::Fall),
             _ => {}
         }
-        self.recorder.record(record);
+        self.record_with_board(record);
         if ended.is_some() {
             self.record_alarms(ended);
         }
+    }
+
+    /// Records it, and the board's own state where it is read with it.
+    fn record_with_board(&mut self, record: Record) {
+        let read = self.witness.after(&record, SystemClock.now());
+        self.recorder.record(record);
+        read.into_iter().for_each(|read| self.recorder.record(read));
     }
 
     /// What the board counts of over-currents, after a trial or before the first.
@@ -312,7 +331,7 @@ impl Loop {
     fn close_window(&mut self, token: &WindowToken, t1: BoardTime, work: Work) {
         // The simulated load is known up to now; a window never ends later.
         let truth = self.source.truth(self.rails, token.t0, t1);
-        self.recorder.record(WindowClose {
+        let close = Record::from(WindowClose {
             window: token.window,
             kind: token.kind,
             t0: token.t0,
@@ -321,6 +340,7 @@ impl Loop {
             images: work.images,
             truth,
         });
+        self.record_with_board(close);
     }
 
     fn start_runner(&mut self, trial: Trial) {

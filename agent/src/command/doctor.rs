@@ -2,10 +2,11 @@
 //!
 //! Owns the list of checks, how one is told, and the exit status: 3 where one
 //! fails, 0 where there are only warnings. What is checked of rails and chips
-//! is in `power`, of the machine in `machine`.
+//! is in `power`, of the board's own state in `state`, of the machine in `machine`.
 
 mod machine;
 mod power;
+mod state;
 
 use std::path::Path;
 
@@ -45,6 +46,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let found = found(root, &configuration);
     let mut checks = vec![of_config(&configuration)];
     checks.extend(power::checks(&found, root));
+    checks.extend(state::checks(root.unwrap_or_else(|| Path::new(SYSTEM_ROOT))));
     checks.extend(machine::checks());
     for check in &checks {
         line(&check.text(args.json))?;

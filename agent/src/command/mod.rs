@@ -4,6 +4,7 @@
 //! standard output, all else to standard error.
 
 mod accuracy;
+mod board;
 mod configured;
 mod doctor;
 mod drivers;
@@ -89,6 +90,7 @@ pub fn perform(cli: Cli) -> ExitCode {
         AgentCommand::Hello(args) => hello::run(&args),
         AgentCommand::Rails(args) => rails::run(&args),
         AgentCommand::Restore(args) => restore::run(&args),
+        AgentCommand::Board(args) => board::run(&args),
         AgentCommand::Doctor(args) => doctor::run(&args),
         AgentCommand::Accuracy(args) => accuracy::run(&args),
         AgentCommand::Infer(args) => infer::run(&args),

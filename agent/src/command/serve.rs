@@ -15,6 +15,7 @@ use super::configured::{Configured, configured_to_serve, found};
 use super::sampled::{self, Statuses};
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
 use crate::args::{ServeArgs, SimulatedChip};
+use crate::board::keeper::Keeper;
 use crate::config::Configuration;
 use crate::power::discover::{Found, SYSTEM_ROOT};
 use crate::power::settings::Desk;
@@ -38,6 +39,8 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
     // Before the search: rates are those of drivers as they were found.
     restore_left(&desk);
+    let keeper = keeper(args, &desk)?;
+    keeper.restore();
     let root = args.sysfs_root.as_deref().unwrap_or_else(|| Path::new(SYSTEM_ROOT));
     let source = source(args, &configuration)?;
     let desk = match sampled::exclusive(&source, args.sampling, root, STATUSES)? {
@@ -54,15 +57,16 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
-    let hub =
-        Hub::new(HubStart { spool, source, desk, programs, trigger, tee }).map_err(|error| {
+    let hub = Hub::new(HubStart { spool, source, desk, keeper, programs, trigger, tee }).map_err(
+        |error| {
             Failure::of(
                 EX_CONFIG,
                 "the spool cannot be used",
                 &error,
                 "choose another with --spool",
             )
-        })?;
+        },
+    )?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -80,6 +84,17 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         server::serve(bound, hub, idle_exit).await
     });
     served.map_err(|error| socket_failure(&error))
+}
+
+/// Who sets clocks for a run: root's service where one is named, else this process.
+/// An agent beside the board's own must not put back what that one holds, so that
+/// no socket is looked for.
+fn keeper(args: &ServeArgs, desk: &Desk) -> Result<Keeper, Failure> {
+    let socket = args.board_socket.clone();
+    // Beside the spool, whose folders are runs.
+    let mut folder = spool_folder(args.spool.as_deref())?.into_os_string();
+    folder.push("-clocks");
+    Ok(Keeper::new(socket, desk.sysfs_root(), Path::new(&folder)))
 }
 
 /// A simulated line beside real rails would record edges that nothing made.

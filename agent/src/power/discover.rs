@@ -22,7 +22,7 @@ mod pmic;
 mod powercap;
 mod search;
 mod sysfs;
-mod tree;
+pub(crate) mod tree;
 
 use std::path::PathBuf;
 use std::sync::Arc;

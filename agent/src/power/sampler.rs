@@ -7,6 +7,8 @@
 //! survived.
 //! Theory: JCGM 100 for what the stamps are worth, and `pace` for the schedule.
 
+mod beat;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,6 +25,8 @@ use super::pace::{BusShare, Conversion, Pace, Step, Swept};
 use super::ring::{Sweep, SweepProducer, status_at, status_of_all};
 use crate::clock::Clock;
 use crate::realtime::{self, Granted};
+
+pub use beat::Beat;
 
 /// Sweeps between two copies of the counts to where others read them.
 const REPORT_SWEEPS: u64 = 64;
@@ -362,22 +366,30 @@ impl Sampler {
         let shown = Arc::new(Mutex::new(core.report()));
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         let (stopped, showing) = (Arc::clone(&stop), Arc::clone(&shown));
+        let beat = Beat::default();
+        let stepped = beat.clone();
         let thread = std::thread::Builder::new().name("sampler".to_owned()).spawn(move || {
             // The receiver waits below; it cannot be gone.
             let _ = answer.send(realtime::request());
-            run(core, &stopped, &showing)
+            run(core, &stopped, &showing, &stepped)
         })?;
         let granted = answered.recv().map_err(std::io::Error::other)?;
         if let Some(errno) = granted.refusal_errno {
             info!(errno, "Real-time scheduling refused; the sampler runs in the normal class.");
         }
-        Ok(SamplerHandle { stop, shown, thread: Some(thread), granted })
+        Ok(SamplerHandle { stop, shown, beat, thread: Some(thread), granted })
     }
 }
 
-fn run(mut core: Stepped, stop: &AtomicBool, shown: &Mutex<SamplerReport>) -> SamplerReport {
+fn run(
+    mut core: Stepped,
+    stop: &AtomicBool,
+    shown: &Mutex<SamplerReport>,
+    beat: &Beat,
+) -> SamplerReport {
     while !stop.load(Ordering::Acquire) {
         core.step();
+        beat.step();
         let report = core.report();
         if report.sweeps.is_multiple_of(REPORT_SWEEPS) {
             // Never waits for a reader: the next copy is milliseconds away.
@@ -386,6 +398,7 @@ fn run(mut core: Stepped, stop: &AtomicBool, shown: &Mutex<SamplerReport>) -> Sa
             }
         }
     }
+    beat.stop();
     core.report()
 }
 
@@ -394,6 +407,7 @@ fn run(mut core: Stepped, stop: &AtomicBool, shown: &Mutex<SamplerReport>) -> Sa
 pub struct SamplerHandle {
     stop: Arc<AtomicBool>,
     shown: Arc<Mutex<SamplerReport>>,
+    beat: Beat,
     thread: Option<JoinHandle<SamplerReport>>,
     granted: Granted,
 }
@@ -403,6 +417,12 @@ impl SamplerHandle {
     #[must_use]
     pub const fn granted(&self) -> Granted {
         self.granted
+    }
+
+    /// What shows that the thread steps.
+    #[must_use]
+    pub fn beat(&self) -> Beat {
+        self.beat.clone()
     }
 
     /// The counts of a moment ago.

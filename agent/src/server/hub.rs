@@ -17,23 +17,26 @@ use wattline_protocol::command::{
 use wattline_protocol::digest::protocol_digest;
 use wattline_protocol::record::{
     AgentBuild, BoardDescription, ChipDescription, Notice, NoticeKind, Plan, RailDescription,
-    Record, RunId, RunOutcome, RunStart,
+    Record, RunId, RunOutcome, RunSettings, RunStart,
 };
 use wattline_protocol::session::CommandId;
 use wattline_protocol::units::Nanos;
 
 use super::preflight;
-use crate::board;
+use super::refused::{no_sampling, no_spool};
+use crate::board::{self, conditions::Conditions, keeper::Keeper};
 use crate::campaign::marked::Marked;
 use crate::campaign::run::{self, Running};
 use crate::campaign::state::{Method, StartPoint};
+use crate::campaign::witness::Witness;
 use crate::clock::{self, Clock, SystemClock};
+use crate::power::sampler::Beat;
 use crate::power::settings::Desk;
 use crate::recorder::outlet::{Listening, Outlet};
 use crate::recorder::{Recorder, RecorderStart};
 use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
-use crate::sampling::{PowerSource, Sampling, SamplingError};
+use crate::sampling::{PowerSource, Sampling};
 use crate::spool::{LogReader, RunLog, Spool, SpoolError};
 use crate::trigger::TriggerSpec;
 
@@ -63,6 +66,8 @@ pub enum Request {
     Acknowledge(Acknowledge),
     /// Is there nothing to do, and everything acknowledged?
     IsIdle(oneshot::Sender<bool>),
+    /// What shows that the samplers of the run that goes on step; empty without one.
+    Beats(oneshot::Sender<Vec<Beat>>),
     /// End the run that goes on; answered when its end is recorded.
     StopAll(oneshot::Sender<()>),
     /// Leave the run that goes on to the agent's next start; answered when
@@ -122,6 +127,8 @@ pub struct HubStart {
     pub source: PowerSource,
     /// Where the settings of kernel drivers are kept.
     pub desk: Desk,
+    /// Who sets clocks for a run.
+    pub keeper: Keeper,
     /// The runners' executables.
     pub programs: RunnerPrograms,
     /// What an external meter is told.
@@ -135,6 +142,7 @@ pub struct Hub {
     pub(super) spool: Spool,
     pub(super) source: Arc<PowerSource>,
     desk: Desk,
+    pub(super) keeper: Keeper,
     pub(super) programs: RunnerPrograms,
     trigger: Option<TriggerSpec>,
     pub(super) tee: Option<File>,
@@ -167,6 +175,7 @@ pub(super) struct Current {
     campaign: CampaignSpec,
     running: Running,
     listening: Listening,
+    beats: Vec<Beat>,
     chips: Vec<ChipDescription>,
     rails: Vec<RailDescription>,
 }
@@ -179,7 +188,7 @@ impl Hub {
     /// [`SpoolError`] where the spool cannot be used; a full disk is no error
     /// here: runs are refused until there is room.
     pub fn new(start: HubStart) -> Result<Self, SpoolError> {
-        let HubStart { spool, source, desk, programs, trigger, tee } = start;
+        let HubStart { spool, source, desk, keeper, programs, trigger, tee } = start;
         let epoch = match spool.raise_epoch(&clock::boot_id()) {
             Ok(raised) => {
                 info!(epoch = raised.epoch, origin = ?raised.origin, "A new epoch begins.");
@@ -202,6 +211,7 @@ impl Hub {
             spool,
             source: Arc::new(source),
             desk,
+            keeper,
             programs,
             trigger,
             tee,
@@ -252,6 +262,10 @@ impl Hub {
                 Request::IsIdle(reply) => {
                     let _ = reply.send(self.is_idle());
                 }
+                Request::Beats(reply) => {
+                    let beats = self.current.as_ref().map(|current| current.beats.clone());
+                    let _ = reply.send(beats.unwrap_or_default());
+                }
                 Request::StopAll(reply) => match &self.current {
                     Some(current) => {
                         current.running.stop();
@@ -291,7 +305,10 @@ impl Hub {
         command: Command,
         requests: &mpsc::Sender<Request>,
     ) -> Reply {
-        let performs = matches!(command, Command::Start { .. } | Command::Stop { .. });
+        let performs = matches!(
+            command,
+            Command::Start { .. } | Command::StartWith { .. } | Command::Stop { .. }
+        );
         let given = self.answers.iter().find(|(answered, _)| *answered == id);
         if let Some((_, reply)) = given.filter(|_| performs) {
             return reply.clone();
@@ -309,10 +326,12 @@ impl Hub {
     fn command(&mut self, command: Command, requests: &mpsc::Sender<Request>) -> Reply {
         match command {
             Command::Describe => self.describe(),
-            Command::Start { run, campaign } => match self.start(&run, *campaign, requests) {
-                Ok(()) => Reply::Started,
-                Err(refusal) => Reply::Refused(refusal),
-            },
+            Command::Start { run, campaign } => {
+                self.started(&run, *campaign, RunSettings::default(), requests)
+            }
+            Command::StartWith { run, campaign, settings } => {
+                self.started(&run, *campaign, settings, requests)
+            }
             Command::Stop { run } => match &self.current {
                 Some(current) if current.run == run => {
                     current.running.stop();
@@ -391,10 +410,24 @@ impl Hub {
         self.current.is_none() && self.spool.runs().iter().all(|run| run.is_acked)
     }
 
+    fn started(
+        &mut self,
+        run: &RunId,
+        campaign: CampaignSpec,
+        settings: RunSettings,
+        requests: &mpsc::Sender<Request>,
+    ) -> Reply {
+        match self.start(run, campaign, settings, requests) {
+            Ok(()) => Reply::Started,
+            Err(refusal) => Reply::Refused(refusal),
+        }
+    }
+
     fn start(
         &mut self,
         run: &RunId,
         campaign: CampaignSpec,
+        settings: RunSettings,
         requests: &mpsc::Sender<Request>,
     ) -> Result<(), Refusal> {
         if let Some(current) = &self.current {
@@ -411,9 +444,10 @@ impl Hub {
         preflight::room(&self.spool, &campaign, &plan)?;
         let epoch = self.epoch()?;
         let trigger = self.marked()?;
-        let sampling = self.sample()?;
+        let sampling = self.sample(settings)?;
         let log = self.spool.create_run(run).map_err(|error| no_spool(&error))?;
-        let opening = self.opening(run, true, &campaign, &plan, &sampling);
+        let mut opening = self.opening(run, true, &campaign, &plan, &sampling);
+        opening.push(settings.into());
         let from = StartPoint::default();
         let run = run.clone();
         let begun = Begin { run, campaign, plan, from, epoch, sampling, trigger, log, opening };
@@ -428,9 +462,12 @@ impl Hub {
         }
     }
 
-    /// Samples for a run, with the chips' kernel drivers set for it.
-    pub(super) fn sample(&self) -> Result<Sampling, Refusal> {
-        Sampling::start_held(&self.source, &self.desk).map_err(|error| no_sampling(&error))
+    /// Samples for a run, with the chips' kernel drivers set for it, and before
+    /// them the clocks: all that is measured has the run's own.
+    pub(super) fn sample(&self, settings: RunSettings) -> Result<Sampling, Refusal> {
+        let pinned = self.keeper.hold(settings).map_err(|why| Refusal::NoPin { why })?;
+        let sampling = Sampling::start_held(&self.source, &self.desk);
+        Ok(sampling.map_err(|error| no_sampling(&error))?.with_clocks(pinned))
     }
 
     /// Starts recorder and campaign; false where the first records are not durable.
@@ -444,6 +481,7 @@ impl Hub {
         let (outlet, listening, _writer) = Outlet::start(log, tee);
         let lanes = std::mem::take(&mut sampling.lanes);
         let (chips, rails) = (sampling.chips.clone(), sampling.rails.clone());
+        let beats = sampling.beats();
         let run_ordinal = self.next_ordinal();
         let start = RecorderStart { epoch, run_ordinal, lanes, outlet, first: opening };
         let (recorder, _thread) = Recorder::start(start);
@@ -461,13 +499,14 @@ impl Hub {
             source: Arc::clone(&self.source),
             programs: self.programs.clone(),
             trigger,
+            witness: Witness::of(Conditions::find(self.desk.sysfs_root())),
             ended: Box::new(move |outcome| {
                 // The hub is gone only with the agent.
                 let _ = requests.blocking_send(Request::Ended(outcome));
             }),
         });
         info!(%run, trial = from.trial, attempt = from.attempt, "A run begins or goes on.");
-        (Current { run, campaign, running, listening, chips, rails }, durable)
+        (Current { run, campaign, running, listening, beats, chips, rails }, durable)
     }
 
     /// Takes the trigger's line.
@@ -539,40 +578,4 @@ impl Hub {
         self.epoch = Some(raised.epoch);
         Ok(raised.epoch)
     }
-}
-
-pub(super) fn no_sampling(error: &SamplingError) -> Refusal {
-    warn!(error = error as &dyn std::error::Error, "Nothing can be sampled.");
-    let looked_for = match error {
-        SamplingError::NoRail { looked_for } => looked_for.clone(),
-        SamplingError::Take(take) => {
-            let source = std::error::Error::source(take).map(ToString::to_string);
-            core::iter::once(take.to_string()).chain(source).collect()
-        }
-        SamplingError::Chip(chip) => vec![chip.to_string()],
-        SamplingError::Start(start) => vec![start.to_string()],
-    };
-    Refusal::NoRail { looked_for }
-}
-
-pub(super) fn no_spool(error: &SpoolError) -> Refusal {
-    warn!(error = error as &dyn std::error::Error, "The spool refuses.");
-    match error {
-        SpoolError::DiskFull { .. } => {
-            Refusal::BoardDiskFull { free_bytes: 0, need_bytes: preflight::ROOM_BYTES_MIN }
-        }
-        SpoolError::RunExists { .. } => Refusal::RunExists,
-        other => Refusal::SpoolFailed { errno: errno_of(other) },
-    }
-}
-
-fn errno_of(error: &SpoolError) -> i32 {
-    let mut source: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return io.raw_os_error().unwrap_or(0);
-        }
-        source = error.source();
-    }
-    0
 }

@@ -9,8 +9,10 @@ mod door;
 pub mod feed;
 pub mod hub;
 mod preflight;
+mod refused;
 mod resume;
 mod session;
+pub mod watchdog;
 
 pub use preflight::ROOM_BYTES_MIN;
 use std::fs;
@@ -30,6 +32,7 @@ use wattline_protocol::units::Nanos;
 use crate::clock::{Clock, SystemClock};
 use door::{Door, PENDING_MAX};
 use hub::{Hub, Request};
+use watchdog::Watchdog;
 
 /// Sessions at a time: one that controls, one that watches, and room for
 /// hosts that come back before their old link is known to be dead.
@@ -41,6 +44,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REQUESTS_MAX: usize = 64;
 /// Whether the agent is idle is looked at this often.
 const IDLE_LOOK: Duration = Duration::from_secs(1);
+/// The hub answers within this time, or the watchdog is not fed: it waits for a
+/// run's threads for three seconds at most.
+const HUB_WITHIN: Duration = Duration::from_secs(10);
 /// A run that is to end with the agent gets this long.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
@@ -113,6 +119,7 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
     let mut sessions = tokio::task::JoinSet::new();
     let mut idle = IdleWatch { limit: idle_exit, since: SystemClock.now() };
     let mut look = tokio::time::interval(IDLE_LOOK);
+    let mut watchdog = sd_notify::watchdog_enabled().map(|_| Watchdog::default());
     let mut door = Door::new(SystemClock.now());
     let pending = Arc::new(Semaphore::new(PENDING_MAX));
     loop {
@@ -148,6 +155,9 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
             // A link's end is not the agent's end.
             _ = hangup.recv() => {}
             _ = look.tick() => {
+                if let Some(watchdog) = &mut watchdog {
+                    feed(watchdog, &requests).await;
+                }
                 if idle.is_over(sessions.is_empty(), &requests).await {
                     info!("Nothing to do and everything is acknowledged; the agent ends.");
                     break;
@@ -157,6 +167,24 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
     }
     let _ = fs::remove_file(&bound.path);
     Ok(())
+}
+
+/// Feeds the service manager's watchdog where the hub answers and samples advance.
+async fn feed(watchdog: &mut Watchdog, requests: &mpsc::Sender<Request>) {
+    let (reply, answer) = oneshot::channel();
+    let asked = async {
+        requests.send(Request::Beats(reply)).await.ok()?;
+        answer.await.ok()
+    };
+    let Ok(Some(beats)) = tokio::time::timeout(HUB_WITHIN, asked).await else {
+        warn!("The hub does not answer; the watchdog is not fed.");
+        return;
+    };
+    if watchdog.look(&beats)
+        && let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Watchdog])
+    {
+        warn!(%error, "systemd's watchdog could not be fed.");
+    }
 }
 
 struct IdleWatch {

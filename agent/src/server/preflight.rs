@@ -131,7 +131,7 @@ pub(super) fn room(spool: &Spool, campaign: &CampaignSpec, plan: &Plan) -> Resul
         Err(SpoolError::TooLittleSpace { free_bytes, .. }) => {
             Err(Refusal::BoardDiskFull { free_bytes, need_bytes })
         }
-        Err(error) => Err(super::hub::no_spool(&error)),
+        Err(error) => Err(super::refused::no_spool(&error)),
     }
 }
 

@@ -9,7 +9,9 @@ use tracing::{error, info, warn};
 use wattline_protocol::campaign_spec::CampaignSpec;
 use wattline_protocol::command::Refusal;
 use wattline_protocol::frame;
-use wattline_protocol::record::{Notice, NoticeKind, Plan, Record, RunOutcome, kind};
+use wattline_protocol::record::{
+    Notice, NoticeKind, Plan, Record, RunId, RunOutcome, RunSettings, kind,
+};
 
 use super::hub::{Begin, Hub, Request};
 use super::{cut, preflight};
@@ -19,7 +21,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::recorder::outlet::Outlet;
 use crate::recorder::{Recorder, RecorderStart};
 use crate::sampling::Sampling;
-use crate::spool::{RecoveredRun, SpoolError};
+use crate::spool::{Item, RecoveredRun, SpoolError};
+
+/// Items of a log within which its opening lies: board, rails, settings of a
+/// dozen chips, notices, and the first seconds of samples.
+const OPENING_ITEMS_MAX: usize = 4_096;
 
 impl Hub {
     /// Takes up every run without an end. There is one at most whose campaign
@@ -57,7 +63,8 @@ impl Hub {
             Next::Stop => return self.close(cut, epoch, broken, RunOutcome::Stopped),
             Next::Ended => return,
         }
-        let (sampling, trigger) = match self.again(&campaign, &plan) {
+        let settings = self.settings_of(&cut.run);
+        let (sampling, trigger) = match self.again(&campaign, &plan, settings) {
             Ok(served) => served,
             Err(why) => {
                 warn!(run = %cut.run, ?why, "A run that was cut cannot go on.");
@@ -75,12 +82,31 @@ impl Hub {
         };
         let mut opening = first_records(cut, epoch);
         opening.extend(self.opening(&cut.run, false, &campaign, &plan, &sampling));
+        opening.push(settings.into());
         opening.extend(broken);
         let run = cut.run.clone();
         let begin = Begin { run, campaign, plan, from, epoch, sampling, trigger, log, opening };
         // What is not durable waits in memory: a run that was promised is not given up.
         let (current, _) = self.begin(begin, requests);
         self.current = Some(current);
+    }
+
+    /// How the run's clocks are to be, from the records that it opened with; as
+    /// the board has them where it opened without.
+    fn settings_of(&self, run: &RunId) -> RunSettings {
+        let Ok(reader) = self.spool.reader(run) else { return RunSettings::default() };
+        let mut cursor = reader.cursor(&[]);
+        for _ in 0..OPENING_ITEMS_MAX {
+            let Ok(Some(item)) = cursor.next_item() else { break };
+            let Item::Frame(frame) = item else { continue };
+            let Ok(frame) = frame::decode(&frame.bytes) else { continue };
+            match Record::decode(frame.header.kind, frame.payload) {
+                Ok(Record::RunSettings(settings)) => return settings,
+                Ok(Record::TrialStart(_)) => break,
+                Ok(_) | Err(_) => {}
+            }
+        }
+        RunSettings::default()
     }
 
     fn history(&self, cut: &RecoveredRun) -> Result<History, SpoolError> {
@@ -98,14 +124,19 @@ impl Hub {
     }
 
     /// Sees that the board still serves the plan that was recorded, and samples.
-    fn again(&self, campaign: &CampaignSpec, plan: &Plan) -> Result<(Sampling, Marked), Refusal> {
+    fn again(
+        &self,
+        campaign: &CampaignSpec,
+        plan: &Plan,
+        settings: RunSettings,
+    ) -> Result<(Sampling, Marked), Refusal> {
         let now = preflight::plan(campaign, self.board.cores, &self.programs)?;
         // Graph files are named with their digest: another one is another network.
         if now != *plan {
             return Err(Refusal::BadCampaign);
         }
         let trigger = self.marked()?;
-        Ok((self.sample()?, trigger))
+        Ok((self.sample(settings)?, trigger))
     }
 
     /// Writes the end of a run that does not go on.

@@ -18,6 +18,7 @@ mod error;
 pub mod model;
 mod rails;
 mod scatter;
+mod states;
 pub mod statistics;
 #[cfg(test)]
 mod tests;
@@ -40,6 +41,7 @@ pub use self::conditions::DriverChange;
 pub use self::error::AnalysisError;
 pub(crate) use self::rails::rails_of;
 pub use self::rails::{ShuntCorrection, with_shunts};
+pub use self::states::StateSummary;
 pub use self::trigger::TriggerSummary;
 
 /// Analyses a recording as far as it goes: a run that was cut or still goes on
@@ -79,6 +81,7 @@ pub fn analyse(
         expectation: recording.expectation_of(u32::MAX).cloned().unwrap_or_default(),
         skipped: skipped(recording),
         driver_changes: conditions::driver_changes(recording),
+        state: states::summary(recording),
         corrected_shunts,
         scheduling: start.scheduling,
         sampler: sampler_reports(recording),

@@ -12,6 +12,7 @@ use wattline_protocol::record::{
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
 use super::conditions::DriverChange;
+use super::states::StateSummary;
 use super::trigger::TriggerSummary;
 
 /// A value with its expanded uncertainty, k = 2 (95.45 % for a normal law).
@@ -166,6 +167,16 @@ pub enum Reason {
     OverCurrent,
     /// A chip averages by a filter that mixes what was before a window into it.
     Averaged,
+    /// The board slowed itself down within the trial, by heat or as its firmware says.
+    Throttled,
+    /// The supply's voltage was too low within the trial.
+    UnderVoltage,
+    /// A clock that does the work moved, or its limits did, within the trial.
+    FrequencyMoved,
+    /// The power mode was changed within the trial.
+    PowerModeChanged,
+    /// Memory was swapped within the trial.
+    Swapped,
 }
 
 impl Reason {
@@ -195,6 +206,11 @@ impl Reason {
             Self::Estimate => "estimate",
             Self::OverCurrent => "over_current",
             Self::Averaged => "averaged",
+            Self::Throttled => "throttled",
+            Self::UnderVoltage => "under_voltage",
+            Self::FrequencyMoved => "frequency_moved",
+            Self::PowerModeChanged => "power_mode_changed",
+            Self::Swapped => "swapped",
         }
     }
 
@@ -235,6 +251,13 @@ impl Reason {
                 "the chip's averaging is an exponential filter: what went before a window is mixed \
                  into it"
             }
+            Self::Throttled => "the board throttled itself within the trial",
+            Self::UnderVoltage => "the supply's voltage was too low within the trial",
+            Self::FrequencyMoved => {
+                "the fastest clock moved by more than 5 %, or its limits changed, within the trial"
+            }
+            Self::PowerModeChanged => "the power mode was changed within the trial",
+            Self::Swapped => "the board swapped more than 1 MiB of memory within the trial",
         }
     }
 }
@@ -492,6 +515,8 @@ pub struct Analysis {
     pub skipped: Vec<(String, SkipReason)>,
     /// What the run set in kernel drivers.
     pub driver_changes: Vec<DriverChange>,
+    /// The board's own state over the run.
+    pub state: StateSummary,
     /// Shunts that were corrected: rail name, recorded Ω, Ω used.
     pub corrected_shunts: Vec<(String, f64, f64)>,
     /// Scheduling class of the sampler.

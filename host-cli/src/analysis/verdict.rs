@@ -32,6 +32,8 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::NoSamples
         | Reason::Overrange
         | Reason::Mixed
+        | Reason::Throttled
+        | Reason::PowerModeChanged
         | Reason::Repeated => Verdict::Invalid,
         Reason::Quick
         | Reason::SomeMissing
@@ -45,6 +47,9 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::TrialFailed
         | Reason::OverCurrent
         | Reason::Averaged
+        | Reason::UnderVoltage
+        | Reason::FrequencyMoved
+        | Reason::Swapped
         | Reason::Stopped
         | Reason::Estimate => Verdict::Flagged,
         // The mean over a train of inferences is as good as ever.

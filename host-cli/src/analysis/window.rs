@@ -15,6 +15,7 @@ use super::energy::{Integral, Point, Sensor, integrate};
 use super::error::AnalysisError;
 use super::model::{Energy, Reason, Term, WindowResult};
 use super::rails::{Measured, ShuntCorrection};
+use super::states;
 use super::statistics::{count, deviation, mean};
 use super::verdict::{Halves, drifted, judge, missing, undersampled};
 use crate::recording::Recording;
@@ -43,6 +44,7 @@ pub(super) struct Windows<'a> {
     idles: &'a [Idle],
     over_currents: BTreeSet<(u32, u32)>,
     averaged: BTreeSet<u32>,
+    states: BTreeMap<(u32, u32), BTreeSet<Reason>>,
 }
 
 impl<'a> Windows<'a> {
@@ -70,6 +72,7 @@ impl<'a> Windows<'a> {
             idles,
             over_currents: conditions::over_currents(recording),
             averaged: conditions::averaged(recording),
+            states: states::reasons(recording),
         }
     }
 
@@ -120,6 +123,7 @@ impl<'a> Windows<'a> {
         reasons.extend(self.warm_up_reason((epoch, trial)));
         let rose = self.over_currents.contains(&(epoch, trial));
         reasons.extend(rose.then_some(Reason::OverCurrent));
+        reasons.extend(self.states.get(&(epoch, trial)).into_iter().flatten());
         let is_averaged = self.averaged.contains(&epoch);
         reasons.extend(is_averaged.then_some(Reason::Averaged));
         reasons.extend(level.is_none().then_some(Reason::NoBaseline));

@@ -6,14 +6,22 @@
 use std::process::Stdio;
 
 use serde_json::json;
-use tokio::process::Command;
+use tokio::process::Command as Program;
+use wattline_protocol::command::{Command, Reply};
 
 use super::{board, configuration, line};
+use crate::analysis::clock_offset;
 use crate::args::DoctorArgs;
 use crate::board::BoardAddress;
+use crate::client::{Client, ClientError};
 use crate::connect::{agent_program, ssh_command};
 use crate::failure::{Exit, Failure};
 
+/// Bound of the clocks' offset above which only an external meter would suffer
+/// (`docs/method.md`: no result rests on the offset).
+const BOUND_MS_MAX: f64 = 1.0;
+const SLOW_LINK: &str = "a link with less delay, if an external meter's times are to be joined; \
+    no result of Wattline rests on it";
 /// What the agent's doctor is asked, on a board.
 const REMOTE: &str = "wattline-agent doctor --json";
 
@@ -38,6 +46,7 @@ pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
             checks.retain(|check| check.name != "agent");
         }
         checks.extend(of_board(&address).await);
+        checks.extend(session(&address).await);
     }
     for check in &checks {
         line(&check.text(args.json))?;
@@ -112,7 +121,7 @@ async fn of_board(address: &BoardAddress) -> Vec<Check> {
         BoardAddress::Ssh { target, port } => Ok(ssh_command(&["-T"], target, *port, REMOTE)),
         BoardAddress::Simulated(_) => return Vec::new(),
         BoardAddress::Local | BoardAddress::Unix(_) => agent_program().map(|program| {
-            let mut command = Command::new(program);
+            let mut command = Program::new(program);
             command.args(["doctor", "--json"]);
             command
         }),
@@ -142,6 +151,56 @@ async fn of_board(address: &BoardAddress) -> Vec<Check> {
         let last = said.lines().rev().find(|line| !line.trim().is_empty());
         return failed(format!("{address}: {}", last.unwrap_or("no answer")));
     }
+    checks
+}
+
+/// A session as a run has one: the agent's answer, what it holds, and its clock
+/// against this machine's. Nothing is started for it but what a run starts.
+async fn session(address: &BoardAddress) -> Vec<Check> {
+    let asked = async {
+        let mut client = Client::connect(address).await?;
+        let reply = client.ask(Command::Status).await?;
+        let burst = client.clock_burst().await?;
+        client.close().await;
+        Ok::<_, ClientError>((reply, burst))
+    };
+    let (status, burst) = match asked.await {
+        Ok((Reply::Status(status), burst)) => (status, burst),
+        Ok((other, _)) => {
+            let said = format!("{address} answers a question for its status with {other:?}");
+            let check = Check::new("session", Err(said), "upgrade the older of the two programs");
+            return vec![Check { place: "board", ..check }];
+        }
+        Err(error) => {
+            let cure = format!("start the agent there; over ssh: wattline deploy {address}");
+            return vec![Check {
+                place: "board",
+                ..Check::new("session", Err(error.to_string()), &cure)
+            }];
+        }
+    };
+    let waiting = status.runs.iter().filter(|run| !run.acknowledged).count();
+    let of_board =
+        |name: &str, found: String| Check { place: "board", ..Check::new(name, Ok(found), "") };
+    let mut checks = vec![of_board(
+        "session",
+        format!(
+            "agent {} answers; {} runs on it, {waiting} not fetched whole, {} MB free",
+            status.build,
+            status.runs.len(),
+            status.free_bytes / 1_000_000
+        ),
+    )];
+    checks.extend(clock_offset(&burst).map(|clock| {
+        let offset_s = clock.offset.as_seconds().0;
+        let bound_ms = clock.bound.as_seconds().0 * 1e3;
+        let found = format!("board - host = {offset_s:.6} s ± {bound_ms:.3} ms");
+        Check {
+            warning: bound_ms > BOUND_MS_MAX,
+            cure: SLOW_LINK.into(),
+            ..of_board("clock", found)
+        }
+    }));
     checks
 }
 

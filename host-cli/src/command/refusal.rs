@@ -10,9 +10,10 @@ use crate::failure::{Exit, Failure};
 #[must_use]
 pub fn failure(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Failure {
     match refusal {
-        Refusal::NoRail { .. } | Refusal::BoardDiskFull { .. } | Refusal::NoTrigger { .. } => {
-            preflight(refusal, address)
-        }
+        Refusal::NoRail { .. }
+        | Refusal::BoardDiskFull { .. }
+        | Refusal::NoTrigger { .. }
+        | Refusal::NoPin { .. } => preflight(refusal, address),
         Refusal::NoSuchRun
         | Refusal::Busy { .. }
         | Refusal::RunExists
@@ -58,6 +59,12 @@ fn preflight(refusal: &Refusal, address: &BoardAddress) -> Failure {
             what: format!("the trigger line {line} of board {address} cannot be set"),
             because: vec![fault.describe()],
             mend: format!("{}; or start the agent without --trigger", fault.mend()),
+        },
+        Refusal::NoPin { why } => Failure {
+            exit: Exit::Refused,
+            what: format!("the clocks of board {address} cannot be set for the run"),
+            because: vec![why.describe()],
+            mend: why.mend(),
         },
         _ => Failure::new(Exit::Refused, format!("board {address} refuses"), ""),
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::campaign_spec::{CampaignFile, CampaignSpec, Mode, SpecError};
 use wattline_protocol::command::{Command, GpuPresence, Hello, Reply, Side};
-use wattline_protocol::record::RunId;
+use wattline_protocol::record::{RunId, RunSettings};
 
 use super::report::{self, Made};
 use super::{board, line, refusal, say, unreachable};
@@ -187,7 +187,14 @@ async fn begin(
     };
     let simulated = about.simulation.is_some();
     let store = folder.begin(id, &address.to_string(), Some(campaign))?;
-    let command = Command::Start { run: id.clone(), campaign: Box::new(campaign.clone()) };
+    let (run, campaign_asked) = (id.clone(), Box::new(campaign.clone()));
+    let settings = RunSettings { pin: args.pin, power_mode: args.power_mode };
+    // Agents of before know runs that leave clocks alone.
+    let command = if settings == RunSettings::default() {
+        Command::Start { run, campaign: campaign_asked }
+    } else {
+        Command::StartWith { run, campaign: campaign_asked, settings }
+    };
     client = start(client, address, command, id).await?;
     if !args.json {
         let word = if simulated { "simulated " } else { "" };

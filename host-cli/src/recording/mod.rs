@@ -22,10 +22,10 @@ use wattline_protocol::block::{BlockCodec, BlockError};
 use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, Header, Identity};
 use wattline_protocol::record::{
-    AlarmCounts, BoardExpectation, BoardState, ClockSnapshot, DriverSetting, EpochEnd, Gap,
-    GapReason, GpuSpans, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan, Record, RecordError,
-    RunEnd, RunStart, SamplerReport, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart,
-    TriggerEdges, WindowAbandon, WindowClose, WindowOpen, kind,
+    AlarmCounts, BoardConditions, BoardExpectation, BoardState, ClockSnapshot, DriverSetting,
+    EpochEnd, Gap, GapReason, GpuSpans, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan,
+    Record, RecordError, RunEnd, RunSettings, RunStart, SamplerReport, StreamEnd, SweepsLost,
+    TrialEnd, TrialLoaded, TrialStart, TriggerEdges, WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -136,6 +136,10 @@ pub struct Recording {
     pub gpu_spans: Records<GpuSpans>,
     /// Over-current alarms and counters, at the start and after each trial.
     pub alarm_counts: Records<AlarmCounts>,
+    /// State of the board before, within and after each trial.
+    pub conditions: Records<BoardConditions>,
+    /// What the run sets of the board's clocks.
+    pub run_settings: Records<RunSettings>,
     /// Settings of kernel drivers, at a run's start and end.
     pub driver_settings: Records<DriverSetting>,
     /// Edges of the trigger's line.
@@ -325,6 +329,8 @@ impl RecordingBuilder {
             Record::LayerSpans(record) => put(&mut to.layer_spans, epoch, record),
             Record::GpuSpans(record) => put(&mut to.gpu_spans, epoch, record),
             Record::AlarmCounts(record) => put(&mut to.alarm_counts, epoch, record),
+            Record::BoardConditions(record) => put(&mut to.conditions, epoch, record),
+            Record::RunSettings(record) => put(&mut to.run_settings, epoch, record),
             Record::TriggerEdges(record) => put(&mut to.triggers, epoch, record),
             Record::DriverSetting(record) => put(&mut to.driver_settings, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),

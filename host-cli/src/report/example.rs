@@ -10,6 +10,7 @@ use wattline_protocol::record::{
 };
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
+use crate::analysis::StateSummary;
 use crate::analysis::model::{
     Absence, Analysis, BaselineResult, CellResult, ClockOffset, Energy, FailedTrial, Judgement,
     Reason, Term, Trace, TracePoint, Uncertain, Verdict, WindowResult,
@@ -132,6 +133,7 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
         expectation: BoardExpectation::default(),
         skipped: Vec::new(),
         driver_changes: Vec::new(),
+        state: StateSummary::default(),
         corrected_shunts: Vec::new(),
         scheduling: Scheduling::Fifo { priority: 50 },
         sampler: Vec::new(),

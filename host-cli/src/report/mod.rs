@@ -9,6 +9,7 @@ mod drivers;
 mod figure;
 mod html;
 mod method;
+mod state;
 mod style;
 mod table;
 mod text;

@@ -10,9 +10,9 @@ use wattline_protocol::record::{
     ChipDescription, LatenessHistogram, RailRole, RunOutcome, SamplerReport,
 };
 
-use super::drivers;
 use super::html::word;
 use super::text::{brief, count, gap, outcome, plain, scheduling, span};
+use super::{drivers, state};
 use crate::analysis::TriggerSummary;
 use crate::analysis::model::{Absence, Analysis, CellResult, ClockOffset, Reason, Verdict};
 
@@ -70,6 +70,10 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                 }
                 dt { "Sampler" }
                 dd { (sampler(analysis)) }
+                @if !state::lines(&analysis.state).is_empty() {
+                    dt { "Board state" }
+                    dd { ul { @for line in state::lines(&analysis.state) { li { (line) } } } }
+                }
                 @if !analysis.triggers.is_empty() {
                     dt { "Trigger" }
                     dd { ul { @for trigger in &analysis.triggers {

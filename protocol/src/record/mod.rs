@@ -12,6 +12,7 @@
 mod alarms;
 mod board;
 mod campaign;
+mod conditions;
 mod expectation;
 mod power;
 mod settings;
@@ -30,6 +31,10 @@ pub use campaign::{
     BaselinePlace, Cell, FailureCause, GpuSpan, GpuSpans, InferenceSpan, InferenceSpans,
     LayerDescription, LayerSpans, PhaseMark, PhaseName, Plan, Trial, TrialEnd, TrialLoaded,
     TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
+};
+pub use conditions::{
+    BoardConditions, ClockDomain, ClockState, Fan, Moment, PinRefusal, PowerMode, RunSettings,
+    Swapping, Throttle, ThrottleCause,
 };
 pub use expectation::{BoardExpectation, Mismatch, RailInside};
 pub use power::{
@@ -190,6 +195,10 @@ records! {
     23 DRIVER_SETTING DriverSetting,
     /// Over-current alarms and event counters, at the start and after a trial.
     24 ALARM_COUNTS AlarmCounts,
+    /// Power mode, clocks, fans, throttling and swap, before, within and after a trial.
+    31 BOARD_CONDITIONS BoardConditions,
+    /// What the run sets of the board's clocks.
+    33 RUN_SETTINGS RunSettings,
 }
 
 fn to_bytes<T: Serialize>(kind: u8, record: &T) -> Result<Vec<u8>, RecordError> {

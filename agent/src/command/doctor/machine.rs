@@ -64,7 +64,14 @@ fn kernels() -> Check {
     let own = if cfg!(feature = "own-kernels") { "own kernels" } else { "candle's kernels" };
     let vectors = vectors();
     let vectors = if vectors.is_empty() { "no vector unit".into() } else { vectors.join(" ") };
-    Check::good("kernels", format!("{own}; {} with {vectors}", std::env::consts::ARCH))
+    let built = if cfg!(feature = "cudnn") {
+        "candle with CUDA and cuDNN"
+    } else if cfg!(feature = "cuda") {
+        "candle with CUDA"
+    } else {
+        "candle for the CPU (a GPU has a runner of its own)"
+    };
+    Check::good("kernels", format!("{own}; {} with {vectors}; {built}", std::env::consts::ARCH))
 }
 
 #[cfg(target_arch = "x86_64")]

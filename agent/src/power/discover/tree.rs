@@ -19,7 +19,7 @@ const ATTRIBUTE_BYTES_MAX: u64 = 4_096;
 /// The text of an attribute without what surrounds it (line ends of either
 /// kind, blanks, the NUL of a device tree); `None` where it is empty, absent
 /// or cannot be read.
-pub(super) fn text(path: &Path) -> Option<String> {
+pub(crate) fn text(path: &Path) -> Option<String> {
     let bytes = bytes(path).ok()?;
     let text = trimmed(&bytes);
     (!text.is_empty()).then_some(text)
@@ -43,7 +43,7 @@ pub(super) fn value(path: &Path) -> Result<f64, SkipReason> {
 }
 
 /// A number that may be there.
-pub(super) fn number(path: &Path) -> Option<f64> {
+pub(crate) fn number(path: &Path) -> Option<f64> {
     value(path).ok()
 }
 
@@ -64,7 +64,7 @@ pub(super) fn entries(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// Entries whose names begin with `prefix`.
-pub(super) fn entries_named(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+pub(crate) fn entries_named(folder: &Path, prefix: &str) -> Vec<PathBuf> {
     entries(folder).into_iter().filter(|path| name_of(path).starts_with(prefix)).collect()
 }
 
@@ -74,7 +74,7 @@ pub(super) fn is_shown(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok()
 }
 
-pub(super) fn name_of(path: &Path) -> &str {
+pub(crate) fn name_of(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or("")
 }
 

@@ -80,6 +80,12 @@ impl Desk {
         Alarms::find(&self.sysfs_root)
     }
 
+    /// The folder that stands for `/sys`.
+    #[must_use]
+    pub fn sysfs_root(&self) -> &Path {
+        &self.sysfs_root
+    }
+
     /// The profile of exclusive mode; `None` by default.
     #[must_use]
     pub const fn exclusive(&self) -> Option<Profile> {
