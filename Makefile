@@ -2,7 +2,7 @@
 # them, so that every dependency is compiled once.
 CARGO ?= cargo
 
-.PHONY: demo test nights setup build lint deny check fuzz-smoke measure doc clean
+.PHONY: demo test nights setup build packages lint deny check fuzz-smoke measure doc clean
 
 demo: setup build        ## quick campaign on the simulated board; ends with the report's path
 	@deploy/demo.sh
@@ -18,6 +18,9 @@ setup:                   ## install what build and tests need (Debian, Ubuntu)
 
 build:                   ## wattline and wattline-agent into target/release
 	$(CARGO) build --release --locked --workspace
+
+packages:                ## Debian packages and tarballs, for amd64 and arm64, into target/packages
+	@deploy/packages.sh
 
 lint:                    ## formatting, and clippy with warnings denied
 	$(CARGO) fmt --all --check

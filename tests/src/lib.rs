@@ -12,6 +12,7 @@
 
 mod agent;
 mod frames;
+mod glibc;
 mod process;
 mod sandbox;
 mod session;
@@ -21,6 +22,7 @@ mod wait;
 
 pub use agent::{Agent, AgentFlags};
 pub use frames::Frames;
+pub use glibc::{Glibc, needed_glibc};
 pub use process::{Outcome, Process};
 pub use sandbox::{SMALL, SMALLEST, Sandbox, is_root, program};
 pub use session::{Pipe, Say};

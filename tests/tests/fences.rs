@@ -36,7 +36,7 @@ fn dependencies(package: &str) -> Vec<String> {
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = ["protocol", "agent", "host-cli", "tests"]
+    let mut folders: Vec<PathBuf> = ["protocol", "agent", "host-cli", "deploy", "tests"]
         .into_iter()
         .map(|folder| root().join(folder))
         .collect();

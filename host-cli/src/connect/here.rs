@@ -120,7 +120,7 @@ impl AgentPlace {
 }
 
 /// The agent's program: `WATTLINE_AGENT`, else beside this program, else on
-/// the PATH.
+/// the PATH, else the one for boards that this program's package holds.
 ///
 /// # Errors
 /// [`ConnectError::NoAgent`].
@@ -131,7 +131,17 @@ pub fn agent_program() -> Result<PathBuf, ConnectError> {
     let beside = std::env::current_exe().ok().map(|this| this.with_file_name("wattline-agent"));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let on_path = std::env::split_paths(&path).map(|folder| folder.join("wattline-agent"));
-    beside.into_iter().chain(on_path).find(|file| file.is_file()).ok_or(ConnectError::NoAgent)
+    let packaged = std::env::current_exe().ok().and_then(|this| {
+        let prefix = this.parent()?.parent()?;
+        let boards = prefix.join("lib/wattline/boards").join(std::env::consts::ARCH);
+        Some(boards.join("wattline-agent"))
+    });
+    beside
+        .into_iter()
+        .chain(on_path)
+        .chain(packaged)
+        .find(|file| file.is_file())
+        .ok_or(ConnectError::NoAgent)
 }
 
 fn private_folder(path: &Path) -> Result<(), ConnectError> {

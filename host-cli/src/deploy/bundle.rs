@@ -128,9 +128,9 @@ impl Program {
         }
     }
 
-    /// The agent for `machine`: beside this program in `boards/MACHINE/`, in the
-    /// user's or the system's share folder, or this machine's own agent where
-    /// the processor is the same.
+    /// The agent for `machine`: beside this program in `boards/MACHINE/`, where a
+    /// package puts it, in the user's or the system's share folder, or this
+    /// machine's own agent where the processor is the same.
     ///
     /// # Errors
     /// [`BundleError::NoAgent`] with the places, and those of [`Program::read`].
@@ -140,6 +140,8 @@ impl Program {
         let mut places = Vec::new();
         if let Some(folder) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
             places.push(below(folder.to_owned()));
+            // As packages lay it out: this program in PREFIX/bin.
+            places.push(below(folder.with_file_name("lib").join("wattline")));
         }
         if let Ok(base) = choose_base_strategy() {
             places.push(below(base.data_dir().join("wattline")));
