@@ -35,10 +35,21 @@ board/10-deploy.conf $root/etc/systemd/system/$unit.d/10-deploy.conf
 board/wattline-runner.socket $root/etc/systemd/system/wattline-runner.socket
 board/wattline-runner@.service $root/etc/systemd/system/wattline-runner@.service
 board/10-deploy-runner.conf $root/etc/systemd/system/wattline-runner@.service.d/10-deploy.conf
+board/wattline-board.socket $root/etc/systemd/system/wattline-board.socket
+board/wattline-board@.service $root/etc/systemd/system/wattline-board@.service
+board/10-deploy-board.conf $root/etc/systemd/system/wattline-board@.service.d/10-deploy.conf
 board/wattline.sysusers.conf $root/etc/sysusers.d/wattline.conf
 board/70-wattline.rules $root/etc/udev/rules.d/70-wattline.rules
 board/modules-load.conf $root/etc/modules-load.d/wattline.conf
+board/wattline.tmpfiles.conf $root/etc/tmpfiles.d/wattline.conf
 END
+    # systemd before 239 (JetPack 4) has drop-ins of its own; why is said in them.
+    version=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
+    if [ "${version:-239}" -lt 239 ]; then
+        for name in "$unit" wattline-runner@.service wattline-board@.service; do
+            echo "board/237/$name.conf $root/etc/systemd/system/$name.d/20-systemd-237.conf"
+        done
+    fi
 }
 
 say() { printf '%s\n' "$*" 2>/dev/null || :; }
@@ -115,7 +126,13 @@ install() { # TAR SHA256 USER
 
 start_units() {
     systemctl enable --quiet "$unit" wattline-runner.socket &&
-        systemctl restart wattline-runner.socket && systemctl restart "$unit"
+        systemctl restart wattline-runner.socket && open_board && systemctl restart "$unit"
+}
+
+# Clocks can be held only where this is there; a version before it runs without.
+open_board() {
+    [ -f "$root/etc/systemd/system/wattline-board.socket" ] || return 0
+    systemctl enable --quiet wattline-board.socket && systemctl restart wattline-board.socket
 }
 
 unpack() {
@@ -163,7 +180,7 @@ switch_to() { # TARGET OLD
     fi
     why
     if [ -z "$2" ] || [ ! -d "$home/$2" ]; then
-        systemctl disable --now --quiet "$unit" wattline-runner.socket || :
+        systemctl disable --now --quiet "$unit" wattline-runner.socket wattline-board.socket || :
         rm -f "$home/current" "$home/unproven"
         stop 13 "the agent does not answer; it is stopped, and nothing was there before"
     fi
@@ -185,6 +202,7 @@ switch_to() { # TARGET OLD
 # Device nodes get the group that the new rules name. A board without udev has none.
 reload_devices() {
     [ -z "$root" ] || return 0
+    systemd-tmpfiles --create /etc/tmpfiles.d/wattline.conf 2>/dev/null || :
     udevadm control --reload 2>/dev/null || :
     modprobe i2c-dev 2>/dev/null || :
     udevadm trigger --subsystem-match=i2c-dev --subsystem-match=gpio --subsystem-match=hwmon \
@@ -207,9 +225,9 @@ rollback() {
 
 remove() {
     [ -d "$home" ] || stop 10 "nothing of Wattline is deployed here"
-    systemctl disable --now --quiet "$unit" wattline-runner.socket 2>/dev/null || :
+    systemctl disable --now --quiet "$unit" wattline-runner.socket wattline-board.socket 2>/dev/null || :
     outside | while read -r _ to; do rm -f "$to"; done
-    for name in "$unit" wattline-runner@.service; do
+    for name in "$unit" wattline-runner@.service wattline-board@.service; do
         rmdir "$root/etc/systemd/system/$name.d" 2>/dev/null || :
     done
     case $(readlink "$root/usr/local/bin/wattline-agent" 2>/dev/null || :) in

@@ -29,7 +29,7 @@ case "$*" in
 is-active*) alive && { case "$*" in *quiet*) ;; *) echo active ;; esac; } ;;
 daemon-reload | enable*) ;;
 disable*) halt ;;
-"restart wattline-runner.socket") ;;
+"restart wattline-runner.socket" | "restart wattline-board.socket") ;;
 restart*)
     halt
     sh "$board" guard

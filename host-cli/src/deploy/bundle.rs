@@ -27,14 +27,31 @@ macro_rules! profile {
     };
 }
 
+/// What a unit needs under systemd before 239.
+macro_rules! drop_in {
+    ($unit:literal) => {
+        (
+            concat!("board/237/", $unit, ".conf"),
+            include_str!(concat!("../../../systemd/237/", $unit, ".conf")),
+        )
+    };
+}
+
 /// Files beside the programs, by their name in a version's folder.
-const FILES: [(&str, &str); 10] = [
+const FILES: [(&str, &str); 17] = [
     ("board/board.sh", BOARD_SCRIPT),
     ("board/wattline-agent.service", include_str!("../../../systemd/wattline-agent.service")),
     ("board/10-deploy.conf", include_str!("../../../deploy/board/10-deploy.conf")),
     ("board/wattline-runner.socket", include_str!("../../../systemd/wattline-runner.socket")),
     ("board/wattline-runner@.service", include_str!("../../../systemd/wattline-runner@.service")),
     ("board/10-deploy-runner.conf", include_str!("../../../deploy/board/10-deploy-runner.conf")),
+    ("board/wattline-board.socket", include_str!("../../../systemd/wattline-board.socket")),
+    ("board/wattline-board@.service", include_str!("../../../systemd/wattline-board@.service")),
+    ("board/10-deploy-board.conf", include_str!("../../../deploy/board/10-deploy-board.conf")),
+    drop_in!("wattline-agent.service"),
+    drop_in!("wattline-runner@.service"),
+    drop_in!("wattline-board@.service"),
+    ("board/wattline.tmpfiles.conf", include_str!("../../../systemd/wattline.tmpfiles.conf")),
     ("board/wattline.sysusers.conf", include_str!("../../../systemd/wattline.sysusers.conf")),
     ("board/70-wattline.rules", include_str!("../../../deploy/board/70-wattline.rules")),
     ("board/modules-load.conf", include_str!("../../../deploy/board/modules-load.conf")),

@@ -175,6 +175,12 @@ pub fn describe_install(facts: &BoardFacts, bundle: &Bundle) -> Vec<String> {
         lines.push(format!("add {} to the group wattline", facts.user));
     }
     lines.extend(OUTSIDE.iter().map(|path| format!("write {path}")));
+    if facts.systemd.is_some_and(|version| version < SANDBOX_SYSTEMD) {
+        lines.extend(
+            UNITS_SANDBOXED
+                .map(|unit| format!("write /etc/systemd/system/{unit}.d/20-systemd-237.conf")),
+        );
+    }
     match &facts.current {
         Some(current) if current == version => {
             lines.push(
@@ -200,17 +206,27 @@ pub fn describe_removal() -> Vec<String> {
     lines
 }
 
+/// The systemd that knows the calls which the units allow; one before it gets
+/// drop-ins of its own.
+const SANDBOX_SYSTEMD: u32 = 239;
+const UNITS_SANDBOXED: [&str; 3] =
+    ["wattline-agent.service", "wattline-runner@.service", "wattline-board@.service"];
+
 /// What the script writes outside /opt/wattline; a test holds it against the
 /// script's own list.
-const OUTSIDE: [&str; 9] = [
+const OUTSIDE: [&str; 13] = [
     "/etc/systemd/system/wattline-agent.service",
     "/etc/systemd/system/wattline-agent.service.d/10-deploy.conf",
     "/etc/systemd/system/wattline-runner.socket",
     "/etc/systemd/system/wattline-runner@.service",
     "/etc/systemd/system/wattline-runner@.service.d/10-deploy.conf",
+    "/etc/systemd/system/wattline-board.socket",
+    "/etc/systemd/system/wattline-board@.service",
+    "/etc/systemd/system/wattline-board@.service.d/10-deploy.conf",
     "/etc/sysusers.d/wattline.conf",
     "/etc/udev/rules.d/70-wattline.rules",
     "/etc/modules-load.d/wattline.conf",
+    "/etc/tmpfiles.d/wattline.conf",
     "/usr/local/bin/wattline-agent",
 ];
 
@@ -263,6 +279,16 @@ mod tests {
         let mut facts = facts();
         facts.root = RootBy::Password;
         assert_eq!(check(&facts, &bundle(), true), Ok(()));
+    }
+
+    #[test]
+    fn jetpack_4_is_told_of_its_drop_ins() {
+        let mut facts = facts();
+        let lines = |facts: &BoardFacts| describe_install(facts, &bundle()).join("\n");
+        assert!(!lines(&facts).contains("20-systemd-237.conf"));
+        facts.systemd = Some(237);
+        assert_eq!(lines(&facts).matches("20-systemd-237.conf").count(), 3);
+        assert!(BOARD_SCRIPT.contains(&format!("-lt {SANDBOX_SYSTEMD}")));
     }
 
     #[test]
