@@ -9,6 +9,7 @@
 //! last window's opening on. A trial counts as made once its end is recorded;
 //! any other is made again, and the host takes a trial's last window.
 
+use wattline_protocol::planted;
 use wattline_protocol::record::{
     FailureCause, Notice, NoticeKind, Plan, Record, TrialEnd, TrialOutcome, WarmUp, WindowAbandon,
     kind,
@@ -90,7 +91,10 @@ impl History {
                 self.trial = Some(Begun { trial: end.trial, attempt, end: Some(end.outcome) });
             }
             Record::WindowOpen(open) => {
-                self.next_window = self.next_window.max(open.window.saturating_add(1));
+                let next = open.window.saturating_add(1);
+                let next =
+                    next - u32::from(planted!("the number of a broken window is given again"));
+                self.next_window = self.next_window.max(next);
                 self.open_window = Some(open.window);
             }
             Record::WindowClose(close) => {
@@ -130,16 +134,17 @@ impl History {
         // A mark of no trial of the plan: another plan's, which cannot be.
         let place = place.unwrap_or(plan.trials.len());
         let aborted = TrialOutcome::Failed(FailureCause::AgentEnded);
-        if end.is_none() {
+        if end.is_none() && !planted!("a broken trial is not said to be aborted") {
             let warm_up = WarmUp::default();
             let end = TrialEnd { trial, at: now, outcome: aborted, peak_memory_bytes: 0, warm_up };
             broken.push(end.into());
         }
         let again = end.unwrap_or(aborted) == aborted && attempt.saturating_add(1) < ATTEMPTS_MAX;
-        if again {
+        if again && !planted!("a broken trial is not made again") {
             StartPoint { trial: place, attempt: attempt + 1, window }
         } else {
-            StartPoint { trial: place.saturating_add(1), attempt: 0, window }
+            let next = place.saturating_add(1 + usize::from(planted!("a trial is left out")));
+            StartPoint { trial: next, attempt: 0, window }
         }
     }
 }

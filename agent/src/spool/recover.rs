@@ -97,6 +97,11 @@ pub(super) fn recover(
     for segment in segments.iter_mut().skip(from.max(newest.saturating_sub(1))) {
         scan.segment(storage, &folder, segment)?;
     }
+    if !scan.ended
+        && let Err(error) = storage.sync_folder(&folder)
+    {
+        warn!(folder, %error, "The names of a run's segments could not be synced.");
+    }
     let First { start: first_start, plan: first_plan } = first(storage, &folder, &segments)?;
     let found = RecoveredRun {
         run: run.clone(),
@@ -173,8 +178,10 @@ impl Scan {
             }
         }
         self.torn_bytes += tail;
-        // What the disk would not read now it may read another day: it is left.
-        if tail > 0 && !window.unreadable() {
+        // What the disk would not read now it may read another day: it is left. A
+        // run that goes on builds on what is found here, which may lie in the
+        // kernel's cache alone where the agent was killed: cut or not, it is synced.
+        if (tail > 0 && !window.unreadable()) || (tail == 0 && !self.ended) {
             cut(storage, &name, last_frame);
         }
         segment.end = last_frame;
@@ -182,11 +189,11 @@ impl Scan {
     }
 }
 
-/// Cuts a torn tail. A disk that refuses is no obstacle: readers stop before
+/// Cuts a torn tail, and makes what is before it durable. A disk that refuses is no obstacle: readers stop before
 /// the tail, and nothing is ever appended behind it.
 fn cut(storage: &dyn Storage, name: &str, length: u64) {
     if let Err(error) = storage.truncate(name, length) {
-        warn!(name, %error, "A torn tail could not be cut off.");
+        warn!(name, %error, "A segment could not be cut behind its last frame and synced.");
     }
 }
 

@@ -7,7 +7,7 @@ use tracing::{debug, info};
 use wattline_protocol::planted;
 use wattline_protocol::record::RunId;
 
-use super::segment::{RUNS_FOLDER, run_folder};
+use super::segment::{RUNS_FOLDER, run_folder, segment_ordinal};
 use super::storage::{Operation, Storage, StorageError};
 use super::{RunStatus, Spool, SpoolError};
 
@@ -73,10 +73,19 @@ impl Spool {
         let failed = |operation, name: &str, source| StorageError::new(operation, name, source);
         let names =
             storage.list(&log.folder).map_err(|e| failed(Operation::Read, &log.folder, e))?;
-        // Sorted, so oldest first: the newest segment has the run's end.
-        for name in names {
-            let name = format!("{}/{name}", log.folder);
-            storage.remove(&name).map_err(|e| failed(Operation::Remove, &name, e))?;
+        // The newest segment has the run's end. It goes once no other can come back:
+        // else a power cut would leave a run without an end, which would go on.
+        let newest = names.iter().filter(|name| segment_ordinal(name).is_some()).max().cloned();
+        let (last, first): (Vec<_>, Vec<_>) = names
+            .into_iter()
+            .partition(|name| segment_ordinal(name).is_none() || Some(name) == newest.as_ref());
+        for names in [first, last] {
+            for name in names {
+                let name = format!("{}/{name}", log.folder);
+                storage.remove(&name).map_err(|e| failed(Operation::Remove, &name, e))?;
+            }
+            let folder = &log.folder;
+            storage.sync_folder(folder).map_err(|e| failed(Operation::Sync, folder, e))?;
         }
         storage.remove(&log.folder).map_err(|e| failed(Operation::Remove, &log.folder, e))?;
         storage.sync_folder(RUNS_FOLDER).map_err(|e| failed(Operation::Sync, RUNS_FOLDER, e))?;

@@ -11,11 +11,10 @@ use wattline_agent::campaign::state::{Campaign, Event, StartPoint};
 use wattline_agent::power::ring::ring;
 use wattline_agent::recorder::writer::Writer;
 use wattline_agent::recorder::{LANE_CHIPS, LaneInput};
-use wattline_agent::server::cut;
 use wattline_agent::server::feed::{Feed, Wanted};
 use wattline_agent::spool::{Limits, ModelStorage, RecoveredRun, Spool};
 use wattline_protocol::command::{Command, Refusal, Reply, Side};
-use wattline_protocol::record::{ClockSnapshot, Record, RunId, RunOutcome, kind};
+use wattline_protocol::record::{ClockSnapshot, Record, RunId, kind};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use crate::dice::Dice;
@@ -52,11 +51,16 @@ pub(crate) struct Board {
 /// One life of the agent.
 pub(crate) struct Agent {
     pub(crate) spool: Spool,
-    epoch: Option<u32>,
-    ordinal: u32,
+    pub(crate) epoch: Option<u32>,
+    pub(crate) ordinal: u32,
     pub(crate) current: Option<Recording>,
     /// Sessions by link.
     pub(crate) feeds: BTreeMap<u64, Feed>,
+}
+
+/// The first record of a run. Of what it says, a night needs nothing.
+pub(crate) fn run_start() -> Record {
+    Record::Unknown { kind: kind::RUN_START, bytes: vec![7; 90] }
 }
 
 /// Name of a run.
@@ -107,7 +111,7 @@ impl Board {
     }
 
     /// The agent starts; it may fail and be started again.
-    pub(crate) fn start(&mut self, t: u64, ledger: &mut Ledger) {
+    pub(crate) fn start(&mut self, t: u64, dice: &mut Dice, ledger: &mut Ledger) {
         let storage = Arc::new(self.disk.clone());
         let spool = match Spool::open_within(storage, "board-1", self.make.limits) {
             Ok(spool) => spool,
@@ -125,40 +129,20 @@ impl Board {
         trace!("the agent starts in epoch {epoch:?}");
         let feeds = BTreeMap::new();
         let mut agent = Agent { spool, epoch, ordinal: 0, current: None, feeds };
-        if let Some(epoch) = epoch {
-            let cut: Vec<RecoveredRun> =
-                agent.spool.recovered().iter().filter(|run| !run.ended).cloned().collect();
-            for recovered in cut {
-                self.close_cut(&mut agent, epoch, &recovered, t, ledger);
-            }
+        if epoch.is_some() {
+            self.take_up_cut_runs(&mut agent, t, dice, ledger);
         }
         self.agent = Some(agent);
     }
 
-    fn close_cut(
-        &self,
-        agent: &mut Agent,
-        epoch: u32,
-        recovered: &RecoveredRun,
-        t: u64,
-        ledger: &mut Ledger,
-    ) {
-        let Some(run) = number_of(&recovered.run) else { return };
-        let log = match agent.spool.resume_run(&recovered.run) {
-            Ok(log) => log,
-            Err(error) => return trace!("run {run} cannot be closed: {error}"),
+    /// Rings of the chips, and their lanes.
+    pub(crate) fn chips(&self) -> (Vec<LaneInput>, Vec<Ring>) {
+        let chip = |chip: u8| {
+            let (producer, consumer) = ring(RING_SWEEPS);
+            let lane = LaneInput { lane: LANE_CHIPS + chip, columns: COLUMNS, ring: consumer };
+            (lane, Ring::new(producer))
         };
-        let now = self.now(t);
-        let name = (run, recovered.run.clone());
-        let streams = (epoch, agent.ordinal);
-        let writer = Writer::new(log, now);
-        let mut recording =
-            Recording::new(name, streams, Vec::new(), writer, Vec::new(), None, now);
-        agent.ordinal += 1;
-        for end in cut::epoch_ends(recovered, epoch) {
-            recording.record(&end.into(), ledger);
-        }
-        recording.finish(RunOutcome::Failed, self.snapshot(t), ledger);
+        (0..self.make.chips).map(chip).unzip()
     }
 
     /// A host asks for a run. False where the board refuses.
@@ -170,7 +154,8 @@ impl Board {
         ledger: &mut Ledger,
     ) -> bool {
         let (now, snapshot) = (self.now(t), self.snapshot(t));
-        let (chips, trials, boots) = (self.make.chips, self.make.trials, self.boots);
+        let (trials, boots) = (self.make.trials, self.boots);
+        let (lanes, rings) = self.chips();
         let Some(agent) = &mut self.agent else { return false };
         if agent.current.is_some() {
             return false;
@@ -184,13 +169,6 @@ impl Board {
                 return false;
             }
         };
-        let mut rings = Vec::new();
-        let mut lanes = Vec::new();
-        for chip in 0..chips {
-            let (producer, consumer) = ring(RING_SWEEPS);
-            rings.push(Ring::new(producer));
-            lanes.push(LaneInput { lane: LANE_CHIPS + chip, columns: COLUMNS, ring: consumer });
-        }
         let plan = plan(trials, dice);
         let (campaign, effects) =
             Campaign::begin(plan.clone(), crate::method(), StartPoint::default(), now);
@@ -200,8 +178,7 @@ impl Board {
             Recording::new((run, id), streams, lanes, writer, rings, Some(campaign), now);
         agent.ordinal += 1;
         trace!("run {run} begins");
-        let start = Record::Unknown { kind: kind::RUN_START, bytes: vec![7; 90] };
-        recording.record(&start, ledger);
+        recording.record(&run_start(), ledger);
         recording.record(&Record::from(plan.clone()), ledger);
         recording.record(&snapshot.into(), ledger);
         let durable = recording.settle(now, ledger);

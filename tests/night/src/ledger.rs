@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod cells;
 mod promise;
 
 use wattline::store::{Store, StoreError};
@@ -132,6 +133,10 @@ pub(crate) struct Ledger {
     removed: BTreeSet<usize>,
     /// What hosts have acknowledged of each run, all together.
     acked: BTreeMap<usize, BTreeMap<(u32, u32), u64>>,
+    /// Runs of which a sync has failed.
+    unsynced: BTreeSet<usize>,
+    /// What became of each run's campaign.
+    cells: BTreeMap<usize, cells::Cells>,
 }
 
 /// What the host says of one run, for its own records.
@@ -150,6 +155,8 @@ struct Account<'a> {
     last_epoch: u32,
     gaps: Vec<(u32, u32, u64, u64)>,
     gap_records: Vec<Gap>,
+    /// What the host holds of the campaign.
+    cells: Vec<(Number, Record)>,
 }
 
 impl Ledger {
@@ -187,8 +194,12 @@ impl Ledger {
         self.open.entry(run).or_default().insert(number);
         match Record::decode(frame.header.kind, frame.payload) {
             Ok(Record::EpochEnd(end)) => self.denied(run, &end),
-            Ok(Record::RunEnd(end)) => self.counted(run, (epoch, stream), &end),
-            Ok(_) | Err(_) => {}
+            Ok(Record::RunEnd(end)) => {
+                self.counted(run, (epoch, stream), &end);
+                self.marked(run, number, end.into());
+            }
+            Ok(record) => self.marked(run, number, record),
+            Err(_) => {}
         }
     }
 
@@ -204,6 +215,9 @@ impl Ledger {
     /// What the spool took of the run is durable up to these ends, it says;
     /// and, where a sync `succeeded`, all that no host may take in its stead.
     pub(crate) fn promised(&mut self, run: usize, succeeded: bool, ends: &[StreamEnd]) {
+        if !succeeded {
+            self.unsynced.insert(run);
+        }
         let Some(open) = self.open.get_mut(&run) else { return };
         let entries = &mut self.entries;
         let reached = |&(epoch, stream, _): &Number, next: u64| {
@@ -323,11 +337,17 @@ impl Ledger {
             last_epoch: 0,
             gaps: Vec::new(),
             gap_records: Vec::new(),
+            cells: Vec::new(),
         };
         if let Err(error) = account.read(store) {
             return self.accuse(Charge::Lost, format!("host {host}, run {run}: {error}"));
         }
+        let cells = std::mem::take(&mut account.cells);
         account.explain(acked, elsewhere, whole);
+        // Of a run whose removal was begun, a later host gets what is left.
+        if whole && !self.removed.contains(&run) {
+            self.accounted(&format!("host {host}, run {run}"), run, &cells);
+        }
     }
 }
 
@@ -354,9 +374,15 @@ impl Account<'_> {
                     self.told_in = self.told_in.max(epoch);
                     self.epoch_ends.entry(end.epoch).or_insert(end.streams);
                 }
-                Ok(Record::RunEnd(_)) => self.ended_in = self.ended_in.min(epoch),
+                Ok(record @ Record::RunEnd(_)) => {
+                    self.ended_in = self.ended_in.min(epoch);
+                    self.cells.push((number, record));
+                }
                 Ok(Record::Gap(gap)) if frame.header.kind == kind::GAP => {
                     self.gap_records.push(gap);
+                }
+                Ok(record) if cells::KINDS.contains(&frame.header.kind) => {
+                    self.cells.push((number, record));
                 }
                 _ => {}
             }
@@ -407,7 +433,7 @@ impl Account<'_> {
             // Of what never touched the disk, the run's end alone may tell.
             let behind_end =
                 epoch < told_in && sequence >= end || bypassed && ledger.end_hurt.contains(&run);
-            if !in_gap && !behind_end && !ledger.unsaid.contains(&run) {
+            if !in_gap && !behind_end && !removed && !ledger.unsaid.contains(&run) {
                 findings.push((Charge::SilentGap, format!(
                     "{place} is absent without a word ({entry:?}; epochs told of in {told_in}, end {end})"
                 )));

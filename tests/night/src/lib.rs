@@ -17,6 +17,7 @@ mod night;
 mod pool;
 mod recording;
 mod refusal;
+mod resume;
 mod runner;
 mod sums;
 mod weather;

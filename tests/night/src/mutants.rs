@@ -10,7 +10,7 @@ use wattline_protocol::planted::plant;
 use crate::night;
 
 /// All planted bugs, by the name at their place.
-pub const MUTANTS: [&str; 60] = [
+pub const MUTANTS: [&str; 64] = [
     "a segment is not synced",
     "a folder is not synced",
     "a failed segment is written on",
@@ -71,6 +71,10 @@ pub const MUTANTS: [&str; 60] = [
     "summaries replace those before",
     "a hole is stored over",
     "a block is summed up twice",
+    "the number of a broken window is given again",
+    "a broken trial is not said to be aborted",
+    "a broken trial is not made again",
+    "a trial is left out",
 ];
 
 /// A planted bug was caught.

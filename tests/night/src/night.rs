@@ -173,7 +173,7 @@ impl World {
     fn step(&mut self) {
         let (t, dice) = (self.t, &mut self.dice);
         if self.board.agent.is_none() && t >= self.start_at {
-            self.board.start(t, &mut self.ledger);
+            self.board.start(t, dice, &mut self.ledger);
             self.start_at = t + SECOND;
         }
         let idle = self.board.agent.as_ref().is_some_and(|agent| agent.current.is_none());

@@ -28,6 +28,7 @@ pub mod spool;
 #[path = "../../../../agent/src/campaign"]
 pub mod campaign {
     //! Decisions of the campaign, without the loop that performs them.
+    pub mod resume;
     pub mod state;
     pub mod warm_up;
 }
