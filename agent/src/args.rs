@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::byte_count::ByteCount;
 use crate::trigger::TriggerSpec;
 
 /// The part of Wattline that runs on the board.
@@ -61,6 +62,9 @@ pub struct ServeArgs {
     /// Folder of the spool [default: wattline/spool in the state folder]
     #[arg(long, value_name = "DIR", env = "WATTLINE_SPOOL")]
     pub spool: Option<PathBuf>,
+    /// What the spool may take of its disk
+    #[command(flatten)]
+    pub room: RoomArgs,
     /// Write every frame to this file as well, as it is recorded
     #[arg(long, value_name = "FILE")]
     pub tee: Option<PathBuf>,
@@ -86,6 +90,31 @@ pub struct ServeArgs {
     /// Which configuration holds
     #[command(flatten)]
     pub config: ConfigArgs,
+}
+
+/// What the spool may take of its disk.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct RoomArgs {
+    /// Bytes that all runs may take, such as 2GiB or 500MB; the last twentieth is kept for what a
+    /// run cannot be read without [default: half of what is free at the start]
+    #[arg(long, value_name = "BYTES", env = "WATTLINE_SPOOL_QUOTA", value_parser = ByteCount::quota)]
+    pub spool_quota: Option<ByteCount>,
+    /// Bytes that stay free on the disk [default: 64MiB]
+    #[arg(long, value_name = "BYTES", env = "WATTLINE_SPOOL_RESERVE", value_parser = ByteCount::parse)]
+    pub spool_reserve: Option<ByteCount>,
+    /// When there is no room left for samples: drop the raw ones and keep their aggregates, or
+    /// end the run in order [default: drop]
+    #[arg(long, value_enum, value_name = "POLICY", env = "WATTLINE_WHEN_FULL")]
+    pub when_full: Option<FullPolicy>,
+}
+
+/// Policies for a full spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FullPolicy {
+    /// Raw samples go, their aggregates stay
+    Drop,
+    /// The run ends in order
+    Stop,
 }
 
 /// Which configuration holds.

@@ -1,4 +1,5 @@
-//! The agent's configuration: rails that the running system does not tell.
+//! The agent's configuration: rails that the running system does not tell, and
+//! what the spool may take.
 //!
 //! Owns the keys of the TOML file, their defaults and checks, and the files
 //! that are read: `/etc/wattline/agent.toml`, then
@@ -11,11 +12,14 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
+use wattline_protocol::presence::WhenFull;
 use wattline_protocol::record::{ChipKind, RailRole};
 
+use crate::byte_count::ByteCount;
 use crate::keyed::{KeyError, Keyed};
 use crate::power::bus::Address7;
 use crate::power::discover::{GivenRail, SHUNT_TOLERANCE_ASSUMED, inner_shunt_ohm};
+use crate::spool::RoomRules;
 
 /// The commented sample, whose every line can be used: `deploy/agent.toml`.
 pub const SAMPLE: &str = include_str!("../../deploy/agent.toml");
@@ -32,7 +36,7 @@ const CHANNEL_DEFAULT: u8 = 1;
 /// A rail is a part unless it is said to be the board's whole input.
 const ROLE_DEFAULT: RailRole = RailRole::Part;
 
-const KEYS: [&str; 1] = ["rail"];
+const KEYS: [&str; 4] = ["rail", "spool_quota", "spool_reserve", "when_full"];
 const RAIL_KEYS: [&str; 8] =
     ["label", "chip", "bus", "address", "channel", "shunt_ohm", "tolerance", "role"];
 
@@ -41,8 +45,21 @@ const RAIL_KEYS: [&str; 8] =
 pub struct Configuration {
     /// Rails of the user's own.
     pub rails: Vec<GivenRail>,
+    /// What the spool may take.
+    pub room: RoomKeys,
     /// Files that were read, in their order.
     pub files: Vec<PathBuf>,
+}
+
+/// What the spool may take of its disk, as far as it is said.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RoomKeys {
+    /// Bytes that all runs may take.
+    pub quota: Option<ByteCount>,
+    /// Bytes that stay free.
+    pub reserve: Option<ByteCount>,
+    /// What happens when there is no room left.
+    pub when_full: Option<WhenFull>,
 }
 
 /// Why the configuration cannot be used.
@@ -96,6 +113,8 @@ fn read_files(paths: &[PathBuf], absent: Absent) -> Result<Configuration, Config
         if let Some(rails) = rails(&path.display().to_string(), &text)? {
             configuration.rails = rails;
         }
+        let room = room(&path.display().to_string(), &text)?;
+        configuration.room = room.over(configuration.room);
         configuration.files.push(path.clone());
     }
     Ok(configuration)
@@ -139,6 +158,43 @@ fn rails(file: &str, text: &str) -> Result<Option<Vec<GivenRail>>, KeyError> {
     }
     let rails: Vec<GivenRail> = rails.into_iter().map(|(_, rail)| rail).collect();
     Ok((!rails.is_empty()).then_some(rails))
+}
+
+/// The keys of a file that say what the spool may take.
+fn room(file: &str, text: &str) -> Result<RoomKeys, KeyError> {
+    let top = Keyed::parse(file, text)?;
+    let quota = |text: &str| ByteCount::quota(text).ok();
+    let bytes = |text: &str| ByteCount::parse(text).ok();
+    let policy =
+        |text: &str| [WhenFull::Drop, WhenFull::Stop].into_iter().find(|p| p.name() == text);
+    Ok(RoomKeys {
+        quota: top.parsed("spool_quota", "a text such as \"2GiB\", of 18MB at least", quota)?,
+        reserve: top.parsed("spool_reserve", "a text such as \"64MiB\"", bytes)?,
+        when_full: top.parsed("when_full", "drop or stop", policy)?,
+    })
+}
+
+impl RoomKeys {
+    /// These keys, and where one is absent, that of `other`.
+    #[must_use]
+    pub fn over(self, other: Self) -> Self {
+        Self {
+            quota: self.quota.or(other.quota),
+            reserve: self.reserve.or(other.reserve),
+            when_full: self.when_full.or(other.when_full),
+        }
+    }
+
+    /// The rules that follow; what is said nowhere is as [`RoomRules::default`] has it.
+    #[must_use]
+    pub fn rules(self) -> RoomRules {
+        let unsaid = RoomRules::default();
+        RoomRules {
+            quota_bytes: self.quota.map(|ByteCount(bytes)| bytes).or(unsaid.quota_bytes),
+            reserve_bytes: self.reserve.map_or(unsaid.reserve_bytes, |ByteCount(bytes)| bytes),
+            when_full: self.when_full.unwrap_or(unsaid.when_full),
+        }
+    }
 }
 
 fn rail(table: &Keyed<'_>) -> Result<GivenRail, KeyError> {
@@ -190,6 +246,11 @@ impl Configuration {
             // Writing to a text cannot fail.
             let _ = writeln!(text, "# read: {}", file.display());
         }
+        let RoomKeys { quota, reserve, when_full } = self.room;
+        for (key, bytes) in [("spool_quota", quota), ("spool_reserve", reserve)] {
+            let _ = bytes.map(|ByteCount(bytes)| writeln!(text, "{key} = \"{bytes}\""));
+        }
+        let _ = when_full.map(|policy| writeln!(text, "when_full = \"{}\"", policy.name()));
         if self.rails.is_empty() {
             text.push_str(SAMPLE);
         }
@@ -321,11 +382,36 @@ mod tests {
     }
 
     #[test]
+    fn what_the_spool_may_take_is_said_in_a_file_and_a_later_one_replaces_it() {
+        let text = "spool_quota = \"2GiB\"\nwhen_full = \"stop\"\n";
+        let keys = room("agent.toml", text).unwrap();
+        let rules = keys.rules();
+        assert_eq!((rules.quota_bytes, rules.when_full), (Some(2 << 30), WhenFull::Stop));
+        assert_eq!(rules.reserve_bytes, RoomRules::default().reserve_bytes);
+        let later = room("agent.toml", "spool_quota = \"1GB\"").unwrap().over(keys);
+        assert_eq!(later.quota, Some(ByteCount(1_000_000_000)));
+        assert_eq!(later.when_full, Some(WhenFull::Stop));
+        let printed = Configuration { room: keys, ..Configuration::default() }.to_toml();
+        assert_eq!(room("again", &printed).unwrap(), keys);
+        for (text, said) in [
+            ("spool_quota = \"1MB\"", "`spool_quota` is \"1MB\", allowed is a text such as"),
+            ("when_full = \"wait\"", "`when_full` is \"wait\", allowed is drop or stop"),
+            ("spool_quotas = \"1GB\"", "did you mean `spool_quota`?"),
+        ] {
+            let error = room("agent.toml", text).map(drop).and(rails("agent.toml", text).map(drop));
+            assert!(error.unwrap_err().to_string().contains(said), "{text}");
+        }
+    }
+
+    #[test]
     fn what_is_printed_says_the_same() {
         let text = ONE.replace("VIN", "a \\\"b\\\"");
         let rails_read = rails("agent.toml", &text).unwrap().unwrap();
-        let configuration =
-            Configuration { rails: rails_read.clone(), files: vec!["a.toml".into()] };
+        let configuration = Configuration {
+            rails: rails_read.clone(),
+            files: vec!["a.toml".into()],
+            ..Configuration::default()
+        };
         assert_eq!(rails("again", &configuration.to_toml()).unwrap(), Some(rails_read));
         assert_eq!(Configuration::default().to_toml(), SAMPLE);
     }

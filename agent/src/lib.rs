@@ -7,6 +7,7 @@
 pub mod accuracy;
 pub mod args;
 pub mod board;
+pub mod byte_count;
 pub mod campaign;
 pub mod clock;
 pub mod command;

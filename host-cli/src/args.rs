@@ -141,6 +141,10 @@ pub struct StopArgs {
     /// Board [default: the one the run was started on]
     #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
     pub on: Option<String>,
+    /// Stop it although another user or machine controls it (yours goes by WATTLINE_NAME, or
+    /// user@machine)
+    #[arg(long)]
+    pub take_over: bool,
 }
 
 /// Flags of `fetch`.

@@ -15,6 +15,7 @@ use wattline_protocol::command::{
     Acknowledge, Command, Farewell, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Reply, Side,
 };
 use wattline_protocol::digest::protocol_digest;
+use wattline_protocol::presence::{HostName, Introduction, Purpose};
 use wattline_protocol::session::SessionError;
 use wattline_protocol::session::host::{Event, Session};
 use wattline_protocol::units::HostTime;
@@ -25,6 +26,8 @@ use crate::connect::{self, ConnectError, Link};
 
 /// Bytes read from the stream at once.
 const READ_BYTES: usize = 64 * 1024;
+/// Who this program is to a board, where it is not user and machine.
+const NAME_VARIABLE: &str = "WATTLINE_NAME";
 /// The session is given the time this often.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -88,7 +91,17 @@ impl ClientError {
     pub fn may_come_back(&self) -> bool {
         matches!(self, Self::Cut { .. } | Self::Io { .. } | Self::ClosedAtOnce { .. })
             || matches!(self, Self::Connect(ConnectError::Socket { .. }))
-            || matches!(self, Self::Farewell { farewell: Farewell::Silence | Farewell::Ending, .. })
+            || matches!(self, Self::Farewell { farewell, .. } if comes_back(*farewell))
+    }
+}
+
+/// A board that is flooded, or ends to start again, is there a moment later.
+const fn comes_back(farewell: Farewell) -> bool {
+    match farewell {
+        Farewell::Silence | Farewell::Ending | Farewell::TooManySessions => true,
+        Farewell::Done | Farewell::Versions { .. } | Farewell::Protocol | Farewell::Replaced => {
+            false
+        }
     }
 }
 
@@ -101,10 +114,26 @@ const fn farewell_text(farewell: Farewell) -> &'static str {
         Farewell::Done => "nothing more to say",
         Farewell::Versions { .. } => "no protocol version in common",
         Farewell::Protocol => "it did not understand this program",
-        Farewell::TooManySessions => "too many sessions are open",
+        Farewell::TooManySessions => "too many hosts ask it at once",
         Farewell::Silence => "it heard nothing for too long",
         Farewell::Ending => "the agent ends",
+        Farewell::Replaced => "the same program came back over another link",
     }
+}
+
+/// Who this program is to a board: `WATTLINE_NAME`, or user and machine.
+fn introduction(purpose: Purpose) -> Introduction {
+    let given = std::env::var(NAME_VARIABLE).ok().filter(|name| !name.is_empty());
+    let name = given.unwrap_or_else(|| {
+        let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+        let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        format!(
+            "{}@{}",
+            user.unwrap_or_else(|_| nix::unistd::getuid().to_string()),
+            machine.unwrap_or_else(|| "localhost".into())
+        )
+    });
+    Introduction { name: HostName::of(&name), purpose, process: std::process::id() }
 }
 
 /// A conversation that has begun.
@@ -120,11 +149,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and exchanges Hello.
+    /// Connects to ask something.
+    ///
+    /// # Errors
+    /// As [`Client::connect_for`].
+    pub async fn connect(address: &BoardAddress) -> Result<Self, ClientError> {
+        Self::connect_for(address, Purpose::Ask).await
+    }
+
+    /// Connects, exchanges Hello and says who comes, and what for.
     ///
     /// # Errors
     /// [`ClientError`]: no stream, or nobody of ours at its end.
-    pub async fn connect(address: &BoardAddress) -> Result<Self, ClientError> {
+    pub async fn connect_for(
+        address: &BoardAddress,
+        purpose: Purpose,
+    ) -> Result<Self, ClientError> {
         let link = connect::connect(address).await?;
         let hello = Hello {
             protocol_min: PROTOCOL_MIN,
@@ -154,8 +194,11 @@ impl Client {
                 sent?;
                 client.hello = hello;
                 if own_agent && client.is_outdated() {
-                    return client.replaced(address).await;
+                    return client.replaced(address, purpose).await;
                 }
+                let who = introduction(purpose);
+                let bytes = client.session.introduce(who, clock::since_boot());
+                client.send(&bytes).await?;
                 Ok(client)
             }
             Ok(Event::Failed(source)) => Err(ClientError::NotAnAgent {
@@ -163,6 +206,9 @@ impl Client {
                 address: client.address,
                 source,
             }),
+            Ok(Event::Farewell(farewell)) => {
+                Err(ClientError::Farewell { address: client.address, farewell })
+            }
             Ok(_) | Err(ClientError::Cut { .. }) => {
                 // ssh writes its reason just before it ends; give it the moment.
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -180,13 +226,24 @@ impl Client {
 
     /// Ends an outdated agent of this machine, if it has nothing to do, and
     /// starts the present one; a busy one is left to its run and talked to.
-    async fn replaced(mut self, address: &BoardAddress) -> Result<Self, ClientError> {
+    async fn replaced(
+        mut self,
+        address: &BoardAddress,
+        purpose: Purpose,
+    ) -> Result<Self, ClientError> {
         if self.ask(Command::Shutdown).await? != Reply::Ending {
             return Ok(self);
         }
         // Its end closes the link.
         while self.next().await.is_ok() {}
-        Box::pin(Self::connect(address)).await
+        Box::pin(Self::connect_for(address, purpose)).await
+    }
+
+    /// True where the agent is of this program's build, or one that knows the
+    /// same messages: an earlier one would end the session at a later command.
+    #[must_use]
+    pub fn knows_all(&self) -> bool {
+        self.hello.digest == protocol_digest()
     }
 
     /// What the agent said of itself.

@@ -6,6 +6,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use serde_json::json;
+use wattline_protocol::command::Refusal;
 use wattline_protocol::frame::Frame;
 use wattline_protocol::record::{
     Cell, FailureCause, PhaseMark, PhaseName, Plan, Record, TrialEnd, TrialOutcome, kind,
@@ -167,6 +168,16 @@ impl Observer for Progress {
              (Ctrl-C again leaves it to the board)",
         );
         self.event(&json!({"event": "stopping"}));
+    }
+
+    fn not_stopped(&mut self, refusal: &Refusal) {
+        if let Refusal::Controlled { run, by } = refusal {
+            self.say(&format!(
+                "the run goes on: {} controls it now; take it back: wattline stop {run} --take-over",
+                by.describe()
+            ));
+            self.event(&json!({"event": "not_stopped", "controlled_by": by.name.as_str()}));
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::campaign_spec::CampaignSpec;
+use crate::presence::{Occupant, Standing};
 use crate::record::{
     BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, PinRefusal, RailDescription,
     RunId, RunOutcome, RunSettings, Simulation, SkipReason, StreamEnd, TriggerFault,
@@ -101,6 +102,13 @@ pub enum Command {
         /// How the board's clocks are to be.
         settings: RunSettings,
     },
+    /// Control the run that goes on, whoever controls it now. Answer: [`Reply::Controls`].
+    TakeOver {
+        /// The run.
+        run: RunId,
+    },
+    /// Who has a session, and how full the spool is. Answer: [`Reply::Standing`].
+    Standing,
 }
 
 /// What an agent answers.
@@ -131,6 +139,13 @@ pub enum Reply {
     Ending,
     /// No, and why.
     Refused(Refusal),
+    /// The host that asked controls the run.
+    Controls {
+        /// Who did before.
+        before: Option<Occupant>,
+    },
+    /// Who has a session, and how full the spool is.
+    Standing(Box<Standing>),
 }
 
 /// Why an agent refuses a command.
@@ -237,6 +252,31 @@ pub enum Refusal {
     NoPin {
         /// Why.
         why: PinRefusal,
+    },
+    /// All sessions that stay are taken.
+    SessionsTaken {
+        /// By whom.
+        by: Vec<Occupant>,
+    },
+    /// Another host controls the run.
+    Controlled {
+        /// The run.
+        run: RunId,
+        /// The one that does.
+        by: Occupant,
+    },
+    /// The spool has too little room.
+    SpoolFull {
+        /// Bytes that the run needs to begin.
+        need_bytes: u64,
+        /// Bytes that runs take which no host has fetched, or that go on.
+        used_bytes: u64,
+        /// Bytes that all runs may take.
+        quota_bytes: u64,
+        /// Bytes free on the disk.
+        free_bytes: u64,
+        /// Bytes of it that stay free.
+        reserve_bytes: u64,
     },
 }
 
@@ -394,4 +434,6 @@ pub enum Farewell {
     Silence,
     /// The agent ends.
     Ending,
+    /// The same program came back over another link.
+    Replaced,
 }

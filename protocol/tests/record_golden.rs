@@ -9,16 +9,17 @@
 use wattline_protocol::campaign_spec::{CampaignSpec, Mode, Precision};
 use wattline_protocol::code::RailScale;
 use wattline_protocol::record::{
-    AgentBuild, AlarmCount, AlarmCounts, AlarmKind, BaselinePlace, BoardConditions,
+    AgentBuild, AggregatePart, AlarmCount, AlarmCounts, AlarmKind, BaselinePlace, BoardConditions,
     BoardDescription, BoardExpectation, BoardState, Cell, ChannelTiming, ChipDescription, ChipKind,
     ClockDomain, ClockSnapshot, ClockState, DriverAttribute, DriverSetting, Edge, EdgeOf, EpochEnd,
     ErrorLimits, FailureCause, Fan, Gap, GapReason, GpuSpan, GpuSpans, InferenceSpan,
     InferenceSpans, LatenessHistogram, LayerDescription, LayerSpans, Mismatch, Moment, Notice,
-    NoticeKind, PhaseMark, PhaseName, Plan, PowerMode, RailDescription, RailEnergy, RailInside,
-    RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunSettings, RunStart, SamplerReport,
-    Scheduling, SettingOutcome, Simulation, StreamEnd, Swapping, SweepsLost, Temperature, Throttle,
-    ThrottleCause, Trial, TrialEnd, TrialLoaded, TrialOutcome, TrialStart, TriggerEdge,
-    TriggerEdges, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
+    NoticeKind, PhaseMark, PhaseName, Plan, PowerMode, RailAggregate, RailDescription, RailEnergy,
+    RailInside, RailRole, RailSource, Record, RunEnd, RunId, RunOutcome, RunSettings, RunStart,
+    SampleAggregates, SamplerReport, Scheduling, SettingOutcome, Simulation, StreamEnd, Swapping,
+    SweepsLost, Temperature, Throttle, ThrottleCause, Trial, TrialEnd, TrialLoaded, TrialOutcome,
+    TrialStart, TriggerEdge, TriggerEdges, WarmUp, WindowAbandon, WindowClose, WindowKind,
+    WindowOpen,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -49,6 +50,7 @@ fn records() -> Vec<Record> {
     records.push(AlarmCounts { at: AT, trial: Some(300), counts: vec![counter] }.into());
     records.push(conditions().into());
     records.push(RunSettings { pin: true, power_mode: Some(300) }.into());
+    records.push(aggregates().into());
     records
 }
 
@@ -85,6 +87,16 @@ fn conditions() -> BoardConditions {
             zram_bytes: 0,
         }),
     }
+}
+
+fn aggregates() -> SampleAggregates {
+    let mut rail = RailAggregate::default();
+    rail.add(400, 620);
+    rail.add(-1, 50);
+    let (from, to) = (BoardTime(110_000_000_000), BoardTime(110_001_000_000));
+    let rails = vec![RailAggregate { bus_sum: 1240, ..rail }, RailAggregate::default()];
+    let parts = vec![AggregatePart { from, to, rows: 2, rails }];
+    SampleAggregates { epoch: 3, stream: 272, first: 64, next: 66, parts }
 }
 
 fn trigger_edges() -> TriggerEdges {

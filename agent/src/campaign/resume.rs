@@ -102,7 +102,10 @@ impl History {
                 self.open_window = None;
             }
             Record::WindowAbandon(_) => self.open_window = None,
-            Record::Notice(Notice { what: NoticeKind::StopRequested, .. }) => self.stopping = true,
+            Record::Notice(Notice {
+                what: NoticeKind::StopRequested | NoticeKind::NoRoom(_),
+                ..
+            }) => self.stopping = true,
             Record::RunEnd(_) => self.ended = true,
             _ => {}
         }

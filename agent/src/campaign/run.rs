@@ -72,6 +72,8 @@ pub struct Running {
 enum Incoming {
     /// End the run; answered once that is durable.
     Stop(Sender<()>),
+    /// End the run for want of room.
+    NoRoom,
     /// End the process's part of it; answered once all is durable.
     Leave(Sender<()>),
     Runner(u64, Heard),
@@ -114,6 +116,9 @@ pub fn start(start: RunStart) -> Running {
     };
     let (shown, status) = watch::channel(first);
     let own = messages.clone();
+    let full = messages.clone();
+    // A run that is over by then needs no ending.
+    start.recorder.when_full(Box::new(move || drop(full.send(Incoming::NoRoom))));
     let thread = thread::spawn(move || Loop::new(start, own, shown).work(&queue));
     Running { messages, status, thread }
 }
@@ -189,6 +194,7 @@ impl Loop {
                     self.happen(Event::Stop);
                     let _ = heard.send(());
                 }
+                Ok(Incoming::NoRoom) => self.happen(Event::NoRoom),
                 Ok(Incoming::Leave(left)) => {
                     self.leave();
                     let _ = left.send(());

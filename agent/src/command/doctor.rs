@@ -47,7 +47,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let mut checks = vec![of_config(&configuration)];
     checks.extend(power::checks(&found, root));
     checks.extend(state::checks(root.unwrap_or_else(|| Path::new(SYSTEM_ROOT))));
-    checks.extend(machine::checks());
+    checks.extend(machine::checks(configuration.room.rules()));
     for check in &checks {
         line(&check.text(args.json))?;
     }

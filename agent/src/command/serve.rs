@@ -8,22 +8,23 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use wattline_protocol::presence::WhenFull;
 use wattline_protocol::record::ChipKind;
 use wattline_protocol::units::Nanos;
 
 use super::configured::{Configured, configured_to_serve, found};
 use super::sampled::{self, Statuses};
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
-use crate::args::{ServeArgs, SimulatedChip};
+use crate::args::{FullPolicy, RoomArgs, ServeArgs, SimulatedChip};
 use crate::board::keeper::Keeper;
-use crate::config::Configuration;
+use crate::config::{Configuration, RoomKeys};
 use crate::power::discover::{Found, SYSTEM_ROOT};
 use crate::power::settings::Desk;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, SIMULATED_SEED};
 use crate::server::hub::{Hub, HubStart};
 use crate::server::{self, ServeError};
-use crate::spool::{DiskStorage, RootError, Spool, Storage, random_id};
+use crate::spool::{DiskStorage, Limits, RoomRules, RootError, Spool, Storage, random_id};
 use crate::trigger::{LineSpec, TriggerSpec};
 
 const STATUSES: Statuses = Statuses { wrong: EX_CONFIG, not_permitted: EX_NOPERM };
@@ -35,7 +36,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     };
     let trigger = trigger(args)?;
     let socket = socket(args.socket.as_deref())?;
-    let (spool, desk) = spool(args)?;
+    let (spool, desk) = spool(args, &configuration)?;
     let tee = args.tee.as_deref().map(open_tee).transpose()?;
     // Before the search: rates are those of drivers as they were found.
     restore_left(&desk);
@@ -180,7 +181,17 @@ fn restore_left(desk: &Desk) {
     }
 }
 
-fn spool(args: &ServeArgs) -> Result<(Spool, Desk), Failure> {
+/// What the spool may take: by flags, then by the configuration.
+pub(super) fn room(args: &RoomArgs, configuration: &Configuration) -> RoomRules {
+    let when_full = args.when_full.map(|policy| match policy {
+        FullPolicy::Drop => WhenFull::Drop,
+        FullPolicy::Stop => WhenFull::Stop,
+    });
+    let RoomArgs { spool_quota: quota, spool_reserve: reserve, .. } = *args;
+    RoomKeys { quota, reserve, when_full }.over(configuration.room).rules()
+}
+
+fn spool(args: &ServeArgs, configuration: &Configuration) -> Result<(Spool, Desk), Failure> {
     let path = spool_folder(args.spool.as_deref())?;
     make_folder(&path)?;
     let storage = DiskStorage::open(&path).map_err(|error| root_failure(&path, &error))?;
@@ -192,7 +203,9 @@ fn spool(args: &ServeArgs) -> Result<(Spool, Desk), Failure> {
     let fresh = random_id().map_err(|error| {
         Failure::of(EX_SOFTWARE, "the kernel gives no random id", &error, "mount /proc")
     })?;
-    let spool = Spool::open(storage, &fresh).map_err(|error| {
+    let rules = room(&args.room, configuration);
+    let opened = Spool::open_with(storage, &fresh, Limits::default(), rules);
+    let spool = opened.map_err(|error| {
         let what = format!("spool {} cannot be opened", path.display());
         Failure::of(EX_CONFIG, what, &error, "choose another with --spool")
     })?;

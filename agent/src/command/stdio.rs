@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 use super::serve::{make_folder, socket, state_folder};
 use super::{EX_SOFTWARE, Failure};
 use crate::args::{ServeArgs, SimulatedChip};
+use crate::byte_count::ByteCount;
 use crate::clock::{Clock, SystemClock};
 use wattline_protocol::units::Nanos;
 
@@ -87,6 +88,16 @@ fn same_flags(command: &mut Command, args: &ServeArgs) {
     }
     if let Some(trigger) = &args.trigger {
         command.arg("--trigger").arg(trigger.to_string());
+    }
+    let room = args.room;
+    let bytes = [("--spool-quota", room.spool_quota), ("--spool-reserve", room.spool_reserve)];
+    for (flag, value) in bytes {
+        if let Some(ByteCount(bytes)) = value {
+            command.arg(flag).arg(bytes.to_string());
+        }
+    }
+    if let Some(policy) = room.when_full {
+        command.arg("--when-full").arg(value_name(&policy));
     }
     let files = [
         ("--spool", &args.spool),

@@ -8,6 +8,9 @@
 pub mod desk;
 mod lanes;
 pub mod outlet;
+#[cfg(test)]
+mod tests;
+mod thinning;
 pub mod writer;
 
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -43,6 +46,7 @@ enum Order {
     Record(Box<Record>),
     Durable(Box<Record>, Sender<bool>),
     Finish(RunOutcome, Vec<SamplerReport>, Sender<()>),
+    WhenFull(Box<dyn FnOnce() + Send>),
 }
 
 /// A handle to the recorder of one run; clones record into the same streams.
@@ -92,6 +96,12 @@ impl Recorder {
         sent.is_ok() && done.recv().unwrap_or(false)
     }
 
+    /// Calls `end` once where the spool has no room left and its policy is to end
+    /// the run.
+    pub fn when_full(&self, end: Box<dyn FnOnce() + Send>) {
+        let _ = self.orders.send(Order::WhenFull(end));
+    }
+
     /// Records the end of the run and waits until everything is on disk, or in
     /// memory where the disk refuses.
     pub fn finish(&self, outcome: RunOutcome, reports: Vec<SamplerReport>) {
@@ -132,6 +142,7 @@ impl Thread {
                     let _ = reply.send(());
                     return;
                 }
+                Ok(Order::WhenFull(end)) => self.outlet.when_full(end),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -162,7 +173,9 @@ impl Thread {
         self.drain(SystemClock.now(), true);
         // What others recorded just before the end still belongs to the run,
         // and so does what the disk has to say of the frames so far.
-        self.sync();
+        let (reply, done) = channel();
+        self.outlet.before_end(reply);
+        let _ = done.recv();
         while let Ok(order) = queue.try_recv() {
             match order {
                 Order::Record(record) => self.record(&record),
@@ -173,6 +186,8 @@ impl Thread {
                 Order::Finish(_, _, reply) => {
                     let _ = reply.send(());
                 }
+                // It ends already.
+                Order::WhenFull(_) => {}
             }
         }
         self.record(&clock::snapshot().into());

@@ -31,7 +31,11 @@ pub const LIVE_BACKLOG: usize = 1024;
 enum Parcel {
     Frame(Vec<u8>),
     Sync(Sender<bool>),
+    /// The run is about to end; answered when what that takes is told.
+    BeforeEnd(Sender<bool>),
     ReportTo(Recorder),
+    /// Called once where there is no room left and the policy is to end the run.
+    WhenFull(Box<dyn FnOnce() + Send>),
 }
 
 /// Takes finished frames. The thread behind it ends when this is dropped.
@@ -58,7 +62,7 @@ impl Outlet {
         let (live, _) = broadcast::channel(LIVE_BACKLOG);
         let listening = Listening { grown, live: live.clone() };
         let writer = Writer::new(log, SystemClock.now());
-        let thread = Thread { writer, tee, grow, live, report: None };
+        let thread = Thread { writer, tee, grow, live, report: None, end: None };
         let thread = thread::spawn(move || thread.work(&queue));
         (Self { parcels }, listening, thread)
     }
@@ -73,6 +77,17 @@ impl Outlet {
         let _ = self.parcels.send(Parcel::Sync(reply));
     }
 
+    /// As [`Outlet::sync`], with what is to be recorded before the run's end.
+    pub(super) fn before_end(&self, reply: Sender<bool>) {
+        let _ = self.parcels.send(Parcel::BeforeEnd(reply));
+    }
+
+    /// Calls `end` once where there is no room left and the policy is to end the
+    /// run.
+    pub(super) fn when_full(&self, end: Box<dyn FnOnce() + Send>) {
+        let _ = self.parcels.send(Parcel::WhenFull(end));
+    }
+
     /// Notices and gaps of the disk are recorded there.
     pub(super) fn report_to(&self, recorder: Recorder) {
         let _ = self.parcels.send(Parcel::ReportTo(recorder));
@@ -85,6 +100,7 @@ struct Thread {
     grow: watch::Sender<u64>,
     live: broadcast::Sender<Arc<[u8]>>,
     report: Option<Recorder>,
+    end: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Thread {
@@ -118,7 +134,17 @@ impl Thread {
                 let synced = self.writer.sync(SystemClock.now());
                 let _ = reply.send(self.told(synced));
             }
+            Parcel::BeforeEnd(reply) => {
+                let gaps = self.writer.give_samples_up();
+                self.tell_notes();
+                for gap in gaps {
+                    self.tell(gap);
+                }
+                let synced = self.writer.sync(SystemClock.now());
+                let _ = reply.send(self.told(synced));
+            }
             Parcel::ReportTo(recorder) => self.report = Some(recorder),
+            Parcel::WhenFull(end) => self.end = Some(end),
         }
     }
 
@@ -129,7 +155,9 @@ impl Thread {
             warn!(%error, "The tee takes no more frames; recording goes on without it.");
             self.tee = None;
         }
-        for gap in self.writer.frame(bytes, SystemClock.now()) {
+        let gaps = self.writer.frame(bytes, SystemClock.now());
+        self.tell_notes();
+        for gap in gaps {
             self.tell(gap);
         }
         // Nobody listening is no fault.
@@ -138,7 +166,13 @@ impl Thread {
     }
 
     /// Records what a sync has to say; true where frames are durable.
-    fn told(&self, synced: Synced) -> bool {
+    fn told(&mut self, synced: Synced) -> bool {
+        self.tell_notes();
+        if self.writer.must_end()
+            && let Some(end) = self.end.take()
+        {
+            end();
+        }
         for gap in synced.gaps {
             self.tell(gap);
         }
@@ -147,6 +181,13 @@ impl Thread {
         }
         self.grow.send_modify(|count| *count += 1);
         synced.durable
+    }
+
+    /// Aggregates come before the gaps that they stand for.
+    fn tell_notes(&mut self) {
+        for note in self.writer.take_notes() {
+            self.tell(note);
+        }
     }
 
     fn tell(&self, record: impl Into<Record>) {

@@ -2,16 +2,18 @@
 //! what is to be said.
 //!
 //! Owns the rhythm of syncs, the choice of frames that a host may take before
-//! they touch the disk, and the notices of a full disk. Has no thread and
+//! they touch the disk, the notices of a full disk and the aggregates of what
+//! goes for it. Has no thread and
 //! asks no clock: [`super::outlet`]'s thread drives it, and so does the
 //! simulator.
 
 use tracing::error;
 use wattline_protocol::frame;
 use wattline_protocol::planted;
-use wattline_protocol::record::{Gap, Notice, NoticeKind, StreamEnd, kind};
+use wattline_protocol::record::{Gap, Notice, NoticeKind, Record, StreamEnd, kind};
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::thinning::Thinning;
 use crate::spool::{Due, RunLog, SpoolError};
 
 /// Frames are synced this often: what a power cut may cost.
@@ -50,6 +52,11 @@ pub struct Writer {
     /// Acknowledgements so far, and when the last one was noticed.
     acks: u64,
     acked: BoardTime,
+    thinning: Thinning,
+    is_thinning: bool,
+    must_end: bool,
+    /// To be recorded beside the gaps.
+    notes: Vec<Record>,
 }
 
 /// What a sync came to.
@@ -71,19 +78,36 @@ impl Writer {
         let acks = log.acks();
         // A run begins as if a host kept pace: one that is there acknowledges the
         // first frames before they are due.
-        Self { log, synced: now, full: false, acks, acked: now }
+        Self {
+            log,
+            synced: now,
+            full: false,
+            acks,
+            acked: now,
+            thinning: Thinning::default(),
+            is_thinning: false,
+            must_end: false,
+            notes: Vec::new(),
+        }
     }
 
     /// Takes one frame; the gaps returned are to be recorded.
     #[must_use]
     pub fn frame(&mut self, bytes: &[u8], now: BoardTime) -> Vec<Gap> {
-        let may_bypass = frame::decode(bytes).is_ok_and(|frame| may_bypass(frame.header.kind))
-            || planted!("marks are held for a host");
-        let taken = if may_bypass && self.keeps_pace(now) {
+        let decoded = frame::decode(bytes);
+        let kind = decoded.as_ref().map_or(0, |frame| frame.header.kind);
+        if let Ok(frame) = &decoded {
+            self.thinning.see(frame);
+        }
+        // Without room on the disk, samples stay in memory for a host as long as they can.
+        let held_by_kind = may_bypass(kind) || planted!("marks are held for a host");
+        let no_room = kind == kind::SAMPLE_BLOCK && self.log.is_thinning();
+        let taken = if no_room || (held_by_kind && self.keeps_pace(now)) {
             self.log.hold(bytes, now)
         } else {
             self.log.append(bytes)
         };
+        self.note_dropped();
         match taken {
             Ok(gaps) if !planted!("a gap is not recorded") => gaps,
             Ok(_) => Vec::new(),
@@ -92,6 +116,55 @@ impl Writer {
                 Vec::new()
             }
         }
+    }
+
+    /// Drops the samples that wait in memory because the disk has no room for
+    /// them: the run is about to end, and their aggregates belong before its
+    /// end.
+    #[must_use]
+    pub fn give_samples_up(&mut self) -> Vec<Gap> {
+        let gaps = self.log.give_samples_up();
+        self.note_dropped();
+        gaps
+    }
+
+    /// What is to be recorded beside the gaps: aggregates of samples that went,
+    /// and that they begin to go.
+    #[must_use]
+    pub fn take_notes(&mut self) -> Vec<Record> {
+        std::mem::take(&mut self.notes)
+    }
+
+    /// True where there is no room left and the policy is to end the run.
+    #[must_use]
+    pub const fn must_end(&self) -> bool {
+        self.must_end
+    }
+
+    fn note_dropped(&mut self) {
+        let dropped = self.log.take_dropped();
+        if !dropped.is_empty() {
+            self.notes.extend(self.thinning.aggregates(&dropped));
+        }
+    }
+
+    /// Says once that the room for samples is used up, and once that it is back.
+    fn note_room(&mut self, now: BoardTime) {
+        let (is_thinning, must_end) = (self.log.is_thinning(), self.log.must_end());
+        let standing = self.log.standing();
+        let what = if must_end && !self.must_end {
+            Some(NoticeKind::NoRoom(standing))
+        } else if is_thinning && !self.is_thinning {
+            Some(NoticeKind::Thinning(standing))
+        } else if self.is_thinning && !is_thinning {
+            Some(NoticeKind::ThinningEnded)
+        } else {
+            None
+        };
+        self.notes.extend(what.map(|what| Record::from(Notice { at: now, what })));
+        self.is_thinning = is_thinning;
+        // Whoever has to end does, also where room comes back meanwhile.
+        self.must_end |= must_end;
     }
 
     /// True while a host acknowledges what it is sent.
@@ -134,6 +207,8 @@ impl Writer {
         self.synced = now;
         let gaps = self.log.release(due);
         let result = self.log.sync();
+        self.note_dropped();
+        self.note_room(now);
         let full = match &result {
             Ok(()) => false,
             Err(SpoolError::DiskFull { .. }) => true,

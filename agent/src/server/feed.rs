@@ -5,8 +5,9 @@
 //! it, and so does the simulator. Asks others for all that is not the log.
 
 use tracing::warn;
-use wattline_protocol::command::{Acknowledge, Command, FetchEnd, Hello, Reply};
+use wattline_protocol::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply};
 use wattline_protocol::planted;
+use wattline_protocol::presence::Introduction;
 use wattline_protocol::record::StreamEnd;
 use wattline_protocol::session::CommandId;
 use wattline_protocol::session::agent::{Action, Session};
@@ -25,6 +26,8 @@ pub enum Wanted {
     Answer(CommandId, Command),
     /// The frames that the host holds for good are to be noted.
     Acknowledge(Acknowledge),
+    /// Who the host is; it asks for nothing.
+    Know(Introduction),
 }
 
 /// The board's side of one connection, without the connection.
@@ -94,6 +97,14 @@ impl Feed {
         self.outgoing.extend(bytes);
     }
 
+    /// Ends the session; what was recorded and not yet sent is not sent.
+    pub fn farewell(&mut self, farewell: Farewell) {
+        let bytes = self.session.farewell(farewell);
+        self.outgoing.extend(bytes);
+        self.fetch = None;
+        self.closing = true;
+    }
+
     /// Bytes that wait to be sent.
     #[must_use]
     pub fn outgoing(&self) -> &[u8] {
@@ -137,6 +148,7 @@ impl Feed {
                 Action::Send(bytes) => self.outgoing.extend(bytes),
                 Action::Perform(id, command) => wanted.push(Wanted::Answer(id, command)),
                 Action::Acknowledged(have) => wanted.push(Wanted::Acknowledge(have)),
+                Action::Introduced(who) => wanted.push(Wanted::Know(who)),
                 Action::Close(error) => {
                     if let Some(error) = error {
                         warn!(%error, "A peer is turned away.");

@@ -3,16 +3,16 @@
 //! Owns the spool, the power source, the run that goes on and the answers to
 //! commands. Everything else asks it by message.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::{info, warn};
 use wattline_protocol::campaign_spec::CampaignSpec;
 use wattline_protocol::command::{
-    Acknowledge, BoardReply, Command, CurrentRun, GpuPresence, Hello, PROTOCOL_MAX, PROTOCOL_MIN,
-    Refusal, Reply, Side, SpooledRun, StatusReply,
+    BoardReply, Command, CurrentRun, GpuPresence, Hello, PROTOCOL_MAX, PROTOCOL_MIN, Refusal,
+    Reply, Side, SpooledRun, StatusReply,
 };
 use wattline_protocol::digest::protocol_digest;
 use wattline_protocol::record::{
@@ -24,6 +24,8 @@ use wattline_protocol::units::Nanos;
 
 use super::preflight;
 use super::refused::{no_sampling, no_spool};
+use super::request::{Request, Visitor};
+use super::seats::{Seats, SessionId};
 use crate::board::{self, conditions::Conditions, keeper::Keeper};
 use crate::campaign::marked::Marked;
 use crate::campaign::run::{self, Running};
@@ -37,61 +39,12 @@ use crate::recorder::{Recorder, RecorderStart};
 use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, Sampling};
-use crate::spool::{LogReader, RunLog, Spool, SpoolError};
+use crate::spool::{RunLog, Spool, SpoolError};
 use crate::trigger::TriggerSpec;
 
 /// Answers that are kept for a command that comes again: a host repeats the
 /// last one or two after a cut.
 const ANSWERS_KEPT: usize = 32;
-
-/// What a session asks of the hub.
-pub enum Request {
-    /// A command of a host.
-    Command {
-        /// Its id.
-        id: CommandId,
-        /// The command.
-        command: Box<Command>,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Reply>,
-    },
-    /// The log of a run.
-    Open {
-        /// The run.
-        run: RunId,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Opened, Refusal>>,
-    },
-    /// A host holds frames for good.
-    Acknowledge(Acknowledge),
-    /// Is there nothing to do, and everything acknowledged?
-    IsIdle(oneshot::Sender<bool>),
-    /// What shows that the samplers of the run that goes on step; empty without one.
-    Beats(oneshot::Sender<Vec<Beat>>),
-    /// End the run that goes on; answered when its end is recorded.
-    StopAll(oneshot::Sender<()>),
-    /// Leave the run that goes on to the agent's next start; answered when
-    /// what was recorded is durable.
-    Leave(oneshot::Sender<()>),
-    /// The run that went on is over.
-    Ended(RunOutcome),
-}
-
-impl Request {
-    /// A question for a run's log, and where its answer comes.
-    pub(super) fn open(run: RunId) -> (Self, oneshot::Receiver<Result<Opened, Refusal>>) {
-        let (reply, answer) = oneshot::channel();
-        (Self::Open { run, reply }, answer)
-    }
-}
-
-/// A run's log, and what tells that it grows.
-pub struct Opened {
-    /// Reads the log.
-    pub reader: LogReader,
-    /// Present while the run goes on.
-    pub listening: Option<Listening>,
-}
 
 /// What never changes while the agent runs.
 #[derive(Debug)]
@@ -154,6 +107,9 @@ pub struct Hub {
     waiting_for_end: Vec<oneshot::Sender<()>>,
     /// Answers to the last commands that changed something.
     answers: VecDeque<(CommandId, Reply)>,
+    pub(super) seats: Seats,
+    /// How each session that has a seat is told that it has lost it.
+    pub(super) replaced: HashMap<SessionId, Arc<Notify>>,
     facts: Arc<Facts>,
 }
 
@@ -171,10 +127,10 @@ pub(super) struct Begin {
 }
 
 pub(super) struct Current {
-    run: RunId,
+    pub(super) run: RunId,
     campaign: CampaignSpec,
-    running: Running,
-    listening: Listening,
+    pub(super) running: Running,
+    pub(super) listening: Listening,
     beats: Vec<Beat>,
     chips: Vec<ChipDescription>,
     rails: Vec<RailDescription>,
@@ -221,6 +177,8 @@ impl Hub {
             current: None,
             waiting_for_end: Vec::new(),
             answers: VecDeque::new(),
+            seats: Seats::default(),
+            replaced: HashMap::new(),
             facts,
         })
     }
@@ -240,8 +198,8 @@ impl Hub {
         self.take_up_cut_runs(&requests);
         while let Some(request) = queue.recv().await {
             match request {
-                Request::Command { id, command, reply } => {
-                    let answer = self.answer_once(id, *command, &requests);
+                Request::Command { visitor, id, command, reply } => {
+                    let answer = self.answer_once(&visitor, id, *command, &requests);
                     info!(id = id.0, answer = ?std::mem::discriminant(&answer), "A command.");
                     let ending = answer == Reply::Ending;
                     let _ = reply.send(answer);
@@ -251,9 +209,10 @@ impl Hub {
                         return;
                     }
                 }
-                Request::Open { run, reply } => {
-                    let _ = reply.send(self.open(&run));
+                Request::Open { visitor, run, reply } => {
+                    let _ = reply.send(self.open(&visitor, &run));
                 }
+                Request::Left(session) => self.left(session),
                 Request::Acknowledge(have) => {
                     if let Err(error) = self.spool.ack(&have.run, &have.have) {
                         warn!(%error, run = %have.run, "An acknowledgement of no run.");
@@ -291,6 +250,7 @@ impl Hub {
             info!(run = %current.run, ?outcome, "A run is over.");
             // The thread that said so has nothing left to do.
             let _ = current.running.thread.join();
+            self.seats.run_over();
         }
         for waiting in self.waiting_for_end.drain(..) {
             let _ = waiting.send(());
@@ -301,19 +261,23 @@ impl Hub {
     /// gets the answer that was given and is not performed again.
     fn answer_once(
         &mut self,
+        visitor: &Visitor,
         id: CommandId,
         command: Command,
         requests: &mpsc::Sender<Request>,
     ) -> Reply {
         let performs = matches!(
             command,
-            Command::Start { .. } | Command::StartWith { .. } | Command::Stop { .. }
+            Command::Start { .. }
+                | Command::StartWith { .. }
+                | Command::Stop { .. }
+                | Command::TakeOver { .. }
         );
         let given = self.answers.iter().find(|(answered, _)| *answered == id);
         if let Some((_, reply)) = given.filter(|_| performs) {
             return reply.clone();
         }
-        let reply = self.command(command, requests);
+        let reply = self.command(visitor, command, requests);
         if performs {
             if self.answers.len() == ANSWERS_KEPT {
                 self.answers.pop_front();
@@ -323,23 +287,24 @@ impl Hub {
         reply
     }
 
-    fn command(&mut self, command: Command, requests: &mpsc::Sender<Request>) -> Reply {
+    fn command(
+        &mut self,
+        visitor: &Visitor,
+        command: Command,
+        requests: &mpsc::Sender<Request>,
+    ) -> Reply {
         match command {
             Command::Describe => self.describe(),
             Command::Start { run, campaign } => {
-                self.started(&run, *campaign, RunSettings::default(), requests)
+                self.started(visitor, &run, *campaign, RunSettings::default(), requests)
             }
             Command::StartWith { run, campaign, settings } => {
-                self.started(&run, *campaign, settings, requests)
+                self.started(visitor, &run, *campaign, settings, requests)
             }
-            Command::Stop { run } => match &self.current {
-                Some(current) if current.run == run => {
-                    current.running.stop();
-                    Reply::Stopping
-                }
-                _ => Reply::Refused(Refusal::NoSuchRun),
-            },
+            Command::Stop { run } => self.stop(visitor, &run),
+            Command::TakeOver { run } => self.take_over(visitor, &run),
             Command::Status => Reply::Status(self.status()),
+            Command::Standing => self.standing(),
             Command::Shutdown => match &self.current {
                 None => Reply::Ending,
                 Some(current) => Reply::Refused(Refusal::Busy { run: current.run.clone() }),
@@ -349,12 +314,6 @@ impl Hub {
                 Reply::Refused(Refusal::NoSuchRun)
             }
         }
-    }
-
-    fn open(&self, run: &RunId) -> Result<Opened, Refusal> {
-        let reader = self.spool.reader(run).map_err(|_| Refusal::NoSuchRun)?;
-        let current = self.current.as_ref().filter(|current| current.run == *run);
-        Ok(Opened { reader, listening: current.map(|current| current.listening.clone()) })
     }
 
     fn describe(&self) -> Reply {
@@ -412,12 +371,13 @@ impl Hub {
 
     fn started(
         &mut self,
+        visitor: &Visitor,
         run: &RunId,
         campaign: CampaignSpec,
         settings: RunSettings,
         requests: &mpsc::Sender<Request>,
     ) -> Reply {
-        match self.start(run, campaign, settings, requests) {
+        match self.start(visitor, run, campaign, settings, requests) {
             Ok(()) => Reply::Started,
             Err(refusal) => Reply::Refused(refusal),
         }
@@ -425,6 +385,7 @@ impl Hub {
 
     fn start(
         &mut self,
+        visitor: &Visitor,
         run: &RunId,
         campaign: CampaignSpec,
         settings: RunSettings,
@@ -432,15 +393,20 @@ impl Hub {
     ) -> Result<(), Refusal> {
         if let Some(current) = &self.current {
             let same = current.run == *run && current.campaign == campaign;
-            return if same { Ok(()) } else { Err(Refusal::Busy { run: current.run.clone() }) };
+            let busy = Refusal::Busy { run: current.run.clone() };
+            return if same { self.starts_again(visitor) } else { Err(busy) };
         }
         // After a cut link or the agent's end a host may ask again for what it got.
         match self.spool.first_record(run) {
-            Some(Record::RunStart(start)) if start.campaign == campaign => return Ok(()),
+            Some(Record::RunStart(start)) if start.campaign == campaign => {
+                return self.seat(visitor);
+            }
             Some(_) => return Err(Refusal::RunExists),
             None => {}
         }
         let plan = preflight::plan(&campaign, self.board.cores, &self.programs)?;
+        // Whoever starts a run stays for it, and controls it.
+        self.seat(visitor)?;
         preflight::room(&self.spool, &campaign, &plan)?;
         let epoch = self.epoch()?;
         let trigger = self.marked()?;
@@ -454,11 +420,11 @@ impl Hub {
         let (current, durable) = self.begin(begun, requests);
         self.current = Some(current);
         if durable {
+            let _ = self.seats.take_control(&visitor.caller, SystemClock.now());
             Ok(())
         } else {
             self.give_up();
-            let free_bytes = self.spool.free_bytes().unwrap_or(0);
-            Err(Refusal::BoardDiskFull { free_bytes, need_bytes: preflight::ROOM_BYTES_MIN })
+            Err(preflight::spool_full(preflight::ROOM_BYTES_MIN, self.spool.standing()))
         }
     }
 

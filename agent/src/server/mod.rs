@@ -10,8 +10,11 @@ pub mod feed;
 pub mod hub;
 mod preflight;
 mod refused;
+mod request;
 mod resume;
+pub mod seats;
 mod session;
+mod standing;
 pub mod watchdog;
 
 pub use preflight::ROOM_BYTES_MIN;
@@ -31,12 +34,15 @@ use wattline_protocol::units::Nanos;
 
 use crate::clock::{Clock, SystemClock};
 use door::{Door, PENDING_MAX};
-use hub::{Hub, Request};
+use hub::Hub;
+use request::Request;
+use seats::SessionId;
+use session::Entrance;
 use watchdog::Watchdog;
 
-/// Sessions at a time: one that controls, one that watches, and room for
-/// hosts that come back before their old link is known to be dead.
-const SESSIONS_MAX: usize = 8;
+/// Hosts at a time that ask and have no seat ([`seats`]): `status`, `stop` and the
+/// like, whatever the two sessions do.
+const VISITS_MAX: usize = 8;
 /// After a connection could not be accepted, the next one is tried so much
 /// later: where file descriptors ran out, they come back when sessions end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -122,17 +128,21 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
     let mut watchdog = sd_notify::watchdog_enabled().map(|_| Watchdog::default());
     let mut door = Door::new(SystemClock.now());
     let pending = Arc::new(Semaphore::new(PENDING_MAX));
+    let visits = Arc::new(Semaphore::new(VISITS_MAX));
+    let mut session_ids = 0_u64..;
     loop {
         tokio::select! {
             accepted = bound.listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    let may_enter = door.knock(SystemClock.now()) && sessions.len() < SESSIONS_MAX;
-                    match Arc::clone(&pending).try_acquire_owned() {
-                        Ok(place) if may_enter => {
+                    let may_enter = door.knock(SystemClock.now());
+                    match (Arc::clone(&pending).try_acquire_owned(), session_ids.next()) {
+                        (Ok(pending), Some(id)) if may_enter => {
+                            let visits = Arc::clone(&visits);
+                            let entrance = Entrance { id: SessionId(id), pending, visits };
                             let (facts, requests) = (facts.clone(), requests.clone());
-                            sessions.spawn(session::serve(stream, place, facts, requests));
+                            sessions.spawn(session::serve(stream, entrance, facts, requests));
                         }
-                        Ok(_) | Err(_) => {
+                        (Ok(_) | Err(_), _) => {
                             if door.turn_away() {
                                 let so_far = door.turned_away();
                                 warn!(so_far, "A peer is turned away: too many at once.");

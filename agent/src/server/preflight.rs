@@ -8,6 +8,7 @@ use std::path::Path;
 
 use wattline_protocol::campaign_spec::{CampaignSpec, Precision};
 use wattline_protocol::command::Refusal;
+use wattline_protocol::presence::SpoolStanding;
 use wattline_protocol::record::Plan;
 
 use crate::campaign::plan::{KnownNetwork, PlanError, plan as make_plan};
@@ -121,18 +122,22 @@ fn weights_are_there(weights: &str, graph: &Graph) -> Result<(), Refusal> {
 /// Sees that the spool's disk has room for the run.
 ///
 /// # Errors
-/// [`Refusal::BoardDiskFull`] with both numbers.
+/// [`Refusal::SpoolFull`] with all numbers.
 pub(super) fn room(spool: &Spool, campaign: &CampaignSpec, plan: &Plan) -> Result<(), Refusal> {
     let trials = u32::try_from(plan.trials.len()).unwrap_or(u32::MAX);
     let seconds = f64::from(trials) * (campaign.window_s_min + TRIAL_S) + 2.0 * campaign.idle_s;
     let need_bytes = ROOM_BYTES_MIN.max(bytes(seconds * BYTES_PER_S));
     match spool.make_room(need_bytes) {
         Ok(_) => Ok(()),
-        Err(SpoolError::TooLittleSpace { free_bytes, .. }) => {
-            Err(Refusal::BoardDiskFull { free_bytes, need_bytes })
-        }
+        Err(SpoolError::TooLittleSpace { standing, .. }) => Err(spool_full(need_bytes, standing)),
         Err(error) => Err(super::refused::no_spool(&error)),
     }
+}
+
+/// The refusal of a run that needs more room than there is.
+pub(super) fn spool_full(need_bytes: u64, standing: SpoolStanding) -> Refusal {
+    let SpoolStanding { used_bytes, quota_bytes, free_bytes, reserve_bytes, .. } = standing;
+    Refusal::SpoolFull { need_bytes, used_bytes, quota_bytes, free_bytes, reserve_bytes }
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates; positive")]

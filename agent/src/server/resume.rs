@@ -13,7 +13,8 @@ use wattline_protocol::record::{
     Notice, NoticeKind, Plan, Record, RunId, RunOutcome, RunSettings, kind,
 };
 
-use super::hub::{Begin, Hub, Request};
+use super::hub::{Begin, Hub};
+use super::request::Request;
 use super::{cut, preflight};
 use crate::campaign::marked::Marked;
 use crate::campaign::resume::{History, KINDS, NEEDED, Next, Resumption};

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use wattline_protocol::frame::Header;
 use wattline_protocol::planted;
+use wattline_protocol::record::kind;
 use wattline_protocol::units::BoardTime;
 
 use super::log::SpooledFrame;
@@ -28,6 +29,15 @@ pub enum Due {
     },
     /// All.
     All,
+}
+
+/// What becomes of samples among the held frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Samples {
+    /// They are written when they are due, as all others.
+    Due,
+    /// There is no room for them on the disk: they stay while there is memory.
+    Kept,
 }
 
 /// Held frames, by stream and in order within each.
@@ -55,15 +65,24 @@ impl HeldFrames {
     }
 
     /// Time of the oldest frame that no host has acknowledged.
-    pub(super) fn oldest(&self, acked: &Ends) -> Option<BoardTime> {
+    pub(super) fn oldest(&self, samples: Samples, acked: &Ends) -> Option<BoardTime> {
         let waiting = self.streams.values().filter_map(|held| held.get(acked_of(held, acked)));
+        let waiting = waiting.filter(|held| samples == Samples::Due || !is_samples(held));
         waiting.map(|held| held.since).min()
     }
 
     /// Takes out what is due and not acknowledged, in the order of holding.
-    pub(super) fn take_due(&mut self, due: Due, acked: &Ends) -> Vec<SpooledFrame> {
+    pub(super) fn take_due(
+        &mut self,
+        due: Due,
+        samples: Samples,
+        acked: &Ends,
+    ) -> Vec<SpooledFrame> {
         let mut taken = Vec::new();
         for (&(epoch, stream), held) in &mut self.streams {
+            if samples == Samples::Kept && held.front().is_some_and(is_samples) {
+                continue;
+            }
             let from = acked_of(held, acked);
             let to = match due {
                 Due::Until(time) => held.partition_point(|held| held.since <= time),
@@ -98,6 +117,27 @@ impl HeldFrames {
         true
     }
 
+    /// Takes out samples that no host has acknowledged, oldest first, until no
+    /// more than `bytes_max` are held.
+    pub(super) fn take_samples(&mut self, bytes_max: usize, acked: &Ends) -> Vec<SpooledFrame> {
+        let mut taken = Vec::new();
+        while self.bytes > bytes_max {
+            let streams = self.streams.values_mut();
+            let waiting = streams.filter_map(|held| {
+                let at = acked_of(held, acked);
+                let place = held.get(at).filter(|held| is_samples(held))?.place;
+                Some((place, at, held))
+            });
+            let oldest = waiting.min_by_key(|(place, ..)| *place);
+            let Some(Held { frame, .. }) = oldest.and_then(|(_, at, held)| held.remove(at)) else {
+                break;
+            };
+            self.bytes -= frame.bytes.len();
+            taken.push(frame);
+        }
+        taken
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.streams.clear();
@@ -129,6 +169,11 @@ fn acked_of(held: &VecDeque<Held>, acked: &Ends) -> usize {
     held.partition_point(|held| {
         next_sequence(&held.frame.header) <= acked.next(held.frame.header.identity)
     })
+}
+
+/// A stream of samples holds nothing else.
+fn is_samples(held: &Held) -> bool {
+    held.frame.header.kind == kind::SAMPLE_BLOCK
 }
 
 fn stream_of(header: &Header) -> (u32, u32) {

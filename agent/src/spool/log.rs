@@ -13,7 +13,8 @@ use wattline_protocol::planted;
 use wattline_protocol::record::{Gap, GapReason, RunId, kind};
 use wattline_protocol::units::BoardTime;
 
-use super::held::{Due, HeldFrames};
+use super::held::{Due, HeldFrames, Samples};
+use super::room::Room;
 use super::segment::{Ends, SEGMENT_BYTES_MAX, next_sequence, run_folder};
 use super::storage::Storage;
 
@@ -118,6 +119,7 @@ pub(super) struct Log {
     pub(super) run: RunId,
     pub(super) folder: String,
     pub(super) limits: Limits,
+    pub(super) room: Arc<Room>,
     state: Mutex<LogState>,
 }
 
@@ -141,9 +143,10 @@ impl Log {
         storage: Arc<dyn Storage>,
         run: RunId,
         limits: Limits,
+        room: Arc<Room>,
         state: LogState,
     ) -> Self {
-        Self { limits, storage, folder: run_folder(&run), run, state: Mutex::new(state) }
+        Self { limits, room, storage, folder: run_folder(&run), run, state: Mutex::new(state) }
     }
 
     /// The state. A thread that panicked holding it ends the process; in
@@ -197,6 +200,11 @@ impl Log {
 }
 
 impl LogState {
+    /// Bytes on the disk that readers may read.
+    pub(super) fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.end).sum()
+    }
+
     /// Takes a frame into memory.
     pub(super) fn push(&mut self, frame: SpooledFrame) {
         self.appended.raise_over(&frame.header);
@@ -210,8 +218,8 @@ impl LogState {
     }
 
     /// Lets held frames that are due, and that no host has, wait for the disk.
-    pub(super) fn release(&mut self, due: Due) {
-        for frame in self.held.take_due(due, &self.acked) {
+    pub(super) fn release(&mut self, due: Due, samples: Samples) {
+        for frame in self.held.take_due(due, samples, &self.acked) {
             self.push_due(frame);
         }
     }
@@ -262,35 +270,63 @@ impl LogState {
 
     /// Drops frames until the memory is below its bound again: sample blocks
     /// first, then spans, then the rest, oldest first within each.
-    pub(super) fn drop_over_bound(&mut self, bound_bytes: usize) -> Vec<Gap> {
+    pub(super) fn drop_over_bound(&mut self, bound_bytes: usize) -> Dropped {
+        let mut dropped = Dropped::default();
         if self.pending_bytes <= bound_bytes {
-            return Vec::new();
+            return dropped;
         }
         let bytes_kept = bound_bytes - bound_bytes / DROPPED_PART;
-        let mut gaps = Vec::new();
         let mut classes = [DropClass::Samples, DropClass::Spans, DropClass::Rest];
         if planted!("marks are dropped before samples") {
             classes.reverse();
         }
         for class in classes {
-            self.drop_class(class, bytes_kept, &mut gaps);
+            self.drop_class(class, bytes_kept, &mut dropped);
         }
-        gaps
+        dropped
     }
 
-    fn drop_class(&mut self, class: DropClass, bytes_kept: usize, gaps: &mut Vec<Gap>) {
+    /// Drops held samples that no host has until no more than `bytes_max` are
+    /// held.
+    pub(super) fn drop_samples(&mut self, bytes_max: usize) -> Dropped {
+        let mut dropped = Dropped::default();
+        for frame in self.held.take_samples(bytes_max, &self.acked) {
+            dropped.add(&frame);
+        }
+        dropped
+    }
+
+    fn drop_class(&mut self, class: DropClass, bytes_kept: usize, dropped: &mut Dropped) {
         let mut over = self.pending_bytes.saturating_sub(bytes_kept);
-        let mut dropped = 0;
+        let mut bytes = 0;
         self.pending.retain(|Pending { frame, .. }| {
             if over == 0 || DropClass::of(frame.header.kind) != class {
                 return true;
             }
             over = over.saturating_sub(frame.bytes.len());
-            dropped += frame.bytes.len();
-            add_gap(gaps, &frame.header);
+            bytes += frame.bytes.len();
+            dropped.add(frame);
             false
         });
-        self.pending_bytes -= dropped;
+        self.pending_bytes -= bytes;
+    }
+}
+
+/// What went for want of room.
+#[derive(Debug, Default)]
+pub(super) struct Dropped {
+    /// Its numbers.
+    pub(super) gaps: Vec<Gap>,
+    /// The samples among it, whose aggregates are to be recorded.
+    pub(super) samples: Vec<SpooledFrame>,
+}
+
+impl Dropped {
+    fn add(&mut self, frame: &SpooledFrame) {
+        add_gap(&mut self.gaps, &frame.header);
+        if frame.header.kind == kind::SAMPLE_BLOCK {
+            self.samples.push(frame.clone());
+        }
     }
 }
 

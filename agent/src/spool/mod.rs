@@ -45,8 +45,11 @@
 //!   newest, with RUN_END, says until the last that the run is over.
 //! - *A write or a sync fails*: the segment is closed, what was not durable goes
 //!   from memory into a new one.
+//! - *Room used up* ([`room`]): fetched runs go first; then samples are kept in
+//!   memory alone, and what no host took goes, oldest first. The caller gets the
+//!   numbers for a gap record and the frames for their aggregates.
 //! - *Disk full*: frames wait in memory. At the bound, sample blocks go first,
-//!   oldest first, and the caller gets their numbers for a gap record.
+//!   oldest first, as above.
 //! - *A host acknowledges in time*: frames that were held ([`held`]) never touch
 //!   the disk. They stay in memory while there is room, for another host; one
 //!   that comes later, or after the agent's end, is told of the hole.
@@ -83,6 +86,7 @@ pub mod model;
 mod newest;
 pub mod recover;
 mod removal;
+mod room;
 pub mod segment;
 pub mod storage;
 pub mod writer;
@@ -96,6 +100,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use wattline_protocol::frame::{FrameError, Identity};
 use wattline_protocol::planted;
+use wattline_protocol::presence::SpoolStanding;
 use wattline_protocol::record::{RunId, StreamEnd};
 
 pub use board_id::BoardId;
@@ -106,12 +111,13 @@ pub use held::Due;
 pub use log::{HELD_BYTES_MAX, Limits, PENDING_BYTES_MAX, Progress, SpooledFrame};
 pub use model::ModelStorage;
 pub use recover::{DamagedPart, RecoveredRun};
-pub use removal::RESERVE_BYTES;
+pub use room::{QUOTA_PART, RESERVE_BYTES, RoomRules};
 pub use segment::SEGMENT_BYTES_MAX;
 pub use storage::{AppendFile, Operation, Storage, StorageError};
 pub use writer::RunLog;
 
 use log::{Log, LogState};
+use room::Room;
 use segment::{RUNS_FOLDER, run_folder};
 
 /// Why the spool did not do what was asked.
@@ -125,15 +131,14 @@ pub enum SpoolError {
     },
     /// A run would not fit.
     #[error(
-        "spool: {free_bytes} bytes are free, the run needs {needed_bytes} and {reserve_bytes} stay free"
+        "spool: the run needs {needed_bytes} bytes; {} of {} are used, and {} are free, of which {} stay free",
+        standing.used_bytes, standing.quota_bytes, standing.free_bytes, standing.reserve_bytes
     )]
     TooLittleSpace {
-        /// Bytes free now.
-        free_bytes: u64,
         /// Bytes that the caller expects to write.
         needed_bytes: u64,
-        /// Bytes that always stay free.
-        reserve_bytes: u64,
+        /// What is taken and free, with the runs removed that may be.
+        standing: SpoolStanding,
     },
     /// The disk failed otherwise. What was appended waits in memory.
     #[error(transparent)]
@@ -233,6 +238,7 @@ pub struct Spool {
 struct Inner {
     storage: Arc<dyn Storage>,
     limits: Limits,
+    room: Arc<Room>,
     board: BoardId,
     recovered: Vec<RecoveredRun>,
     logs: Mutex<BTreeMap<RunId, Arc<Log>>>,
@@ -246,11 +252,11 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Storage`] where folders cannot be listed.
     pub fn open(storage: Arc<dyn Storage>, fresh_id: &str) -> Result<Self, SpoolError> {
-        Self::open_within(storage, fresh_id, Limits::default())
+        Self::open_with(storage, fresh_id, Limits::default(), RoomRules::default())
     }
 
-    /// [`Spool::open`] with bounds of one's own: a simulation fills segments
-    /// and memory in moments.
+    /// [`Spool::open`] with bounds of one's own, on the whole of a disk: a
+    /// simulation fills segments and memory in moments.
     ///
     /// # Errors
     /// As [`Spool::open`].
@@ -259,8 +265,21 @@ impl Spool {
         fresh_id: &str,
         limits: Limits,
     ) -> Result<Self, SpoolError> {
+        Self::open_with(storage, fresh_id, limits, RoomRules::whole_disk())
+    }
+
+    /// [`Spool::open`] with bounds of one's own in memory and on the disk.
+    ///
+    /// # Errors
+    /// As [`Spool::open`].
+    pub fn open_with(
+        storage: Arc<dyn Storage>,
+        fresh_id: &str,
+        limits: Limits,
+        rules: RoomRules,
+    ) -> Result<Self, SpoolError> {
         let board = BoardId::load(storage.as_ref(), fresh_id)?;
-        let mut logs = BTreeMap::new();
+        let mut found = Vec::new();
         let mut recovered = Vec::new();
         let names = storage
             .list(RUNS_FOLDER)
@@ -270,14 +289,20 @@ impl Spool {
             match recover::recover(storage.as_ref(), &run)? {
                 Some(recovery) => {
                     recovered.push(recovery.found);
-                    let log = Log::new(Arc::clone(&storage), run.clone(), limits, recovery.state);
-                    logs.insert(run, Arc::new(log));
+                    found.push((run, recovery.state));
                 }
                 // Made and never written: its first segment was not yet durable.
                 None => removal::remove_empty(storage.as_ref(), &run),
             }
         }
-        let inner = Inner { storage, limits, board, recovered, logs: Mutex::new(logs) };
+        let used = found.iter().map(|(_, state)| state.bytes()).sum();
+        let room = Arc::new(Room::new(Arc::clone(&storage), rules, used));
+        let logs = found.into_iter().map(|(run, state)| {
+            let log = Log::new(Arc::clone(&storage), run.clone(), limits, Arc::clone(&room), state);
+            (run, Arc::new(log))
+        });
+        let logs = Mutex::new(logs.collect());
+        let inner = Inner { storage, limits, room, board, recovered, logs };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -334,9 +359,11 @@ impl Spool {
             }
         }
         let state = LogState { has_writer: true, ..LogState::default() };
-        let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), self.inner.limits, state));
+        let room = Arc::clone(&self.inner.room);
+        let limits = self.inner.limits;
+        let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), limits, room, state));
         logs.insert(run.clone(), Arc::clone(&log));
-        Ok(RunLog::new(log, 1))
+        Ok(RunLog::new(self.clone(), log, 1))
     }
 
     /// Goes on with a run, in a new segment.
@@ -360,7 +387,7 @@ impl Spool {
             }
             state.has_writer = true;
         }
-        Ok(RunLog::new(log, last.unwrap_or(0) + 1))
+        Ok(RunLog::new(self.clone(), log, last.unwrap_or(0) + 1))
     }
 
     /// A reader of a run's log.
@@ -433,7 +460,7 @@ fn status(log: &Log) -> RunStatus {
         ended: state.ended,
         has_writer: state.has_writer,
         segments: state.segments.len(),
-        bytes: state.segments.iter().map(|segment| segment.end).sum(),
+        bytes: state.bytes(),
         pending_bytes: state.pending_bytes,
         ends: state.appended.to_streams(),
         acked: state.acked.to_streams(),

@@ -1,19 +1,16 @@
-//! Room on the disk: what is free, and which runs may go for it.
+//! Which runs go for the room that others need.
 //!
-//! Owns the reserve and the removal of a run. Decides nothing about frames of
-//! a run that is still needed: those never go.
+//! Owns the removal of a run, and which one goes first. What is room is
+//! [`super::room`]'s. A run that is still needed never goes.
 
 use tracing::{debug, info};
 use wattline_protocol::planted;
+use wattline_protocol::presence::SpoolStanding;
 use wattline_protocol::record::RunId;
 
 use super::segment::{RUNS_FOLDER, run_folder, segment_ordinal};
 use super::storage::{Operation, Storage, StorageError};
 use super::{RunStatus, Spool, SpoolError};
-
-/// Stays free for the rest of the system: the journal, the package manager and
-/// a login need some; 64 MiB is what the smallest board image leaves at least.
-pub const RESERVE_BYTES: u64 = 64 * 1024 * 1024;
 
 impl Spool {
     /// Bytes free on the spool's disk.
@@ -25,25 +22,31 @@ impl Spool {
         Ok(free.map_err(|source| StorageError::new(Operation::Read, "", source))?)
     }
 
-    /// Sees that `needed_bytes` fit beside [`RESERVE_BYTES`]; removes runs for
-    /// it that have ended and that a host holds whole, oldest first. Returns
-    /// the removed ones.
+    /// How full the spool is.
+    #[must_use]
+    pub fn standing(&self) -> SpoolStanding {
+        self.inner.room.standing()
+    }
+
+    /// Sees that `needed_bytes` fit within the quota and beside the reserve;
+    /// removes runs for it that have ended and that a host holds whole, oldest
+    /// first. Returns the removed ones.
     ///
     /// # Errors
     /// [`SpoolError::TooLittleSpace`] where that is not enough,
     /// [`SpoolError::Storage`].
     pub fn make_room(&self, needed_bytes: u64) -> Result<Vec<RunId>, SpoolError> {
-        let wanted = needed_bytes.saturating_add(RESERVE_BYTES);
+        // A disk that does not say what is free is no disk to begin on.
+        self.free_bytes()?;
         let mut removed = Vec::new();
         let mut candidates = self.runs().into_iter().filter(is_removable);
         loop {
-            let free_bytes = self.free_bytes()?;
-            if free_bytes >= wanted {
+            let standing = self.standing();
+            if self.inner.room.fits(needed_bytes, &standing) {
                 return Ok(removed);
             }
             let Some(candidate) = candidates.next() else {
-                let reserve_bytes = RESERVE_BYTES;
-                return Err(SpoolError::TooLittleSpace { free_bytes, needed_bytes, reserve_bytes });
+                return Err(SpoolError::TooLittleSpace { needed_bytes, standing });
             };
             self.remove_run(&candidate.run)?;
             removed.push(candidate.run);
@@ -58,7 +61,7 @@ impl Spool {
     /// [`SpoolError::Storage`].
     pub fn remove_run(&self, run: &RunId) -> Result<(), SpoolError> {
         let log = self.log(run)?;
-        {
+        let bytes = {
             let mut state = log.state();
             let is_acked = state.appended.within(&state.acked)
                 || planted!("a run is removed before a host holds it");
@@ -68,7 +71,8 @@ impl Spool {
                 return Err(SpoolError::StillNeeded { run: run.clone() });
             }
             state.removed = true;
-        }
+            state.bytes()
+        };
         let storage = self.inner.storage.as_ref();
         let failed = |operation, name: &str, source| StorageError::new(operation, name, source);
         let names =
@@ -89,7 +93,10 @@ impl Spool {
         }
         storage.remove(&log.folder).map_err(|e| failed(Operation::Remove, &log.folder, e))?;
         storage.sync_folder(RUNS_FOLDER).map_err(|e| failed(Operation::Sync, RUNS_FOLDER, e))?;
-        self.logs().remove(run);
+        // Two may remove it at once: its bytes are given back once.
+        if self.logs().remove(run).is_some() {
+            self.inner.room.give(bytes);
+        }
         info!(%run, "Run removed from the spool; a host holds all of it.");
         Ok(())
     }

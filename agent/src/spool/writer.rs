@@ -5,28 +5,36 @@
 //! not durable is written again, from memory, into a new one: a kernel that
 //! failed to write a page may call the next sync of the same file a success.
 
+use std::io;
 use std::sync::{Arc, MutexGuard};
 
 use tracing::{info, warn};
 use wattline_protocol::frame::{self, Header};
 use wattline_protocol::planted;
+use wattline_protocol::presence::{SpoolStanding, WhenFull};
 use wattline_protocol::record::{Gap, RunId, StreamEnd, kind};
 use wattline_protocol::units::BoardTime;
 
-use super::SpoolError;
 use super::cursor::LogReader;
-use super::held::Due;
-use super::log::{Log, LogState, Progress, Segment, SpooledFrame};
+use super::held::{Due, Samples};
+use super::log::{Dropped, Log, LogState, Progress, Segment, SpooledFrame};
+use super::room::Allowed;
 use super::segment::{Head, as_u64, segment_name};
 use super::storage::{AppendFile, Operation, StorageError};
+use super::{Spool, SpoolError};
 
 /// Segments that one sync opens because the one before failed. A disk that
 /// fails twice in a row is asked again at the next sync.
 const ATTEMPTS_PER_SYNC_MAX: u32 = 2;
+/// What is dropped at once of held samples, as a share of the bound: so that one
+/// gap record stands for minutes.
+const DROPPED_PART: usize = 4;
 
 /// Writes one run's log. There is one for a run at a time.
 #[derive(Debug)]
 pub struct RunLog {
+    /// Its other runs may go for the room that this one needs.
+    spool: Spool,
     log: Arc<Log>,
     open: Option<Open>,
     next_ordinal: u64,
@@ -34,6 +42,10 @@ pub struct RunLog {
     unwritten: u64,
     /// The disk refused, and the log was told of it.
     stalled: bool,
+    /// What there is room for, as last looked at.
+    allowed: Allowed,
+    /// Samples that went, whose aggregates are not yet made.
+    dropped: Vec<SpooledFrame>,
 }
 
 /// A segment that is written.
@@ -48,9 +60,10 @@ struct Open {
 }
 
 impl RunLog {
-    pub(super) fn new(log: Arc<Log>, next_ordinal: u64) -> Self {
+    pub(super) fn new(spool: Spool, log: Arc<Log>, next_ordinal: u64) -> Self {
         let unwritten = log.state().first_pending();
-        Self { log, open: None, next_ordinal, unwritten, stalled: false }
+        let (stalled, allowed, dropped) = (false, Allowed::All, Vec::new());
+        Self { spool, log, open: None, next_ordinal, unwritten, stalled, allowed, dropped }
     }
 
     /// The run.
@@ -100,8 +113,10 @@ impl RunLog {
             kind::RUN_END if !planted!("the end of a run overtakes what is held") => Due::All,
             _ => Due::Stream { epoch: identity.epoch, stream: identity.stream },
         };
+        // The end says of all that did not come that it is lost: nothing is kept from it.
+        let samples = if kind == kind::RUN_END { Samples::Due } else { self.samples() };
         if !planted!("a frame overtakes what is held of its stream") {
-            state.release(due);
+            state.release(due, samples);
         }
         state.push(frame);
         drop(state);
@@ -110,7 +125,8 @@ impl RunLog {
 
     /// Takes one frame into memory alone: a host is expected to hold it before
     /// it is due ([`RunLog::release`]). Where too many are held, those that no
-    /// host has go the way of [`RunLog::append`].
+    /// host has go the way of [`RunLog::append`], and samples for which the disk
+    /// has no room are dropped.
     ///
     /// # Errors
     /// As [`RunLog::append`].
@@ -123,13 +139,93 @@ impl RunLog {
             return Ok(Vec::new());
         }
         drop(guard);
-        Ok(self.release(Due::All))
+        let mut gaps = self.release(Due::All);
+        if self.is_thinning() {
+            gaps.extend(self.drop_samples(bytes_max - bytes_max / DROPPED_PART));
+        }
+        Ok(gaps)
+    }
+
+    /// Drops all samples that are kept in memory because the disk has no room for
+    /// them: the run is about to end. Their aggregates come out of
+    /// [`RunLog::take_dropped`].
+    pub fn give_samples_up(&mut self) -> Vec<Gap> {
+        if self.is_thinning() { self.drop_samples(0) } else { Vec::new() }
+    }
+
+    /// Samples that were dropped since this was last asked.
+    pub fn take_dropped(&mut self) -> Vec<SpooledFrame> {
+        std::mem::take(&mut self.dropped)
+    }
+
+    /// True while there is no room for samples on the disk and the policy is to
+    /// let them go.
+    #[must_use]
+    pub fn is_thinning(&self) -> bool {
+        self.allowed < Allowed::All && self.log.room.when_full() == WhenFull::Drop
+    }
+
+    /// True where there is no room left and the policy is to end the run: what is
+    /// left is for its end.
+    #[must_use]
+    pub fn must_end(&self) -> bool {
+        self.allowed < Allowed::All && self.log.room.when_full() == WhenFull::Stop
+    }
+
+    /// How full the spool is.
+    #[must_use]
+    pub fn standing(&self) -> SpoolStanding {
+        self.log.room.standing()
+    }
+
+    fn samples(&self) -> Samples {
+        if self.is_thinning() { Samples::Kept } else { Samples::Due }
+    }
+
+    fn drop_samples(&mut self, bytes_max: usize) -> Vec<Gap> {
+        let dropped = self.log.state().drop_samples(bytes_max);
+        self.gone(dropped)
+    }
+
+    fn gone(&mut self, dropped: Dropped) -> Vec<Gap> {
+        let Dropped { gaps, samples } = dropped;
+        self.dropped.extend(samples);
+        if !gaps.is_empty() {
+            warn!(run = %self.log.run, gaps = gaps.len(), "Frames dropped for want of room.");
+        }
+        gaps
+    }
+
+    /// Looks at the room, for which runs that a host holds whole go first.
+    fn look_at_room(&mut self) {
+        let before = self.allowed;
+        self.allowed = self.log.room.allowed();
+        if self.allowed < Allowed::All {
+            // What cannot be made is seen below.
+            let _ = self.spool.make_room(self.log.limits.segment_bytes);
+            self.allowed = self.log.room.allowed();
+        }
+        if self.allowed == before {
+            return;
+        }
+        match self.allowed {
+            Allowed::All => {
+                info!(run = %self.log.run, "There is room on the disk again.");
+                // They wait in the order of the log from now on.
+                self.log.state().release(Due::All, Samples::Due);
+            }
+            Allowed::Rest | Allowed::Nothing => {
+                let standing = self.log.room.standing();
+                warn!(run = %self.log.run, ?standing, "There is no room for samples on the disk.");
+            }
+        }
     }
 
     /// Lets the held frames that are due, and that no host has acknowledged, be
     /// written as if they had been appended now.
     pub fn release(&mut self, due: Due) -> Vec<Gap> {
-        self.log.state().release(due);
+        let samples = self.samples();
+        self.log.state().release(due, samples);
         self.write()
     }
 
@@ -137,7 +233,7 @@ impl RunLog {
     #[must_use]
     pub fn held_since(&self) -> Option<BoardTime> {
         let state = self.log.state();
-        state.held.oldest(&state.acked)
+        state.held.oldest(self.samples(), &state.acked)
     }
 
     /// Acknowledgements so far that said something new.
@@ -173,6 +269,7 @@ impl RunLog {
     /// [`SpoolError::DiskFull`] where there is no space,
     /// [`SpoolError::Storage`] where the disk fails otherwise.
     pub fn sync(&mut self) -> Result<(), SpoolError> {
+        self.look_at_room();
         let mut attempts = 0;
         loop {
             match self.sync_once() {
@@ -211,14 +308,11 @@ impl RunLog {
         Ok((SpooledFrame { header, bytes: frame.bytes.into() }, state))
     }
 
-    fn drop_over_bound(&self) -> Vec<Gap> {
+    fn drop_over_bound(&mut self) -> Vec<Gap> {
         // After a failed sync no segment is open: what is dropped here is in
         // no file that will be synced.
-        let gaps = self.log.state().drop_over_bound(self.log.limits.pending_bytes);
-        if !gaps.is_empty() {
-            warn!(run = %self.log.run, gaps = gaps.len(), "Frames dropped: disk and memory are full.");
-        }
-        gaps
+        let dropped = self.log.state().drop_over_bound(self.log.limits.pending_bytes);
+        self.gone(dropped)
     }
 
     fn sync_once(&mut self) -> Result<(), StorageError> {
@@ -245,6 +339,12 @@ impl RunLog {
             let Some((place, bytes)) = pending else {
                 return Ok(());
             };
+            if self.allowed == Allowed::Nothing {
+                // What is written is kept; what is not waits in memory.
+                self.sync_open()?;
+                let source = io::Error::from(io::ErrorKind::QuotaExceeded);
+                return Err(StorageError::new(Operation::Append, &self.log.folder, source));
+            }
             let open = match &mut self.open {
                 Some(open) => open,
                 None => self.open.insert(Self::open(&self.log, &mut self.next_ordinal)?),
@@ -342,6 +442,7 @@ impl Open {
             StorageError::new(Operation::Append, &name, source)
         })?;
         self.written += as_u64(bytes.len());
+        log.room.take(as_u64(bytes.len()));
         Ok(())
     }
 
@@ -353,15 +454,16 @@ impl Open {
         drop(self.file);
         let storage = &log.storage;
         let promised = self.segment.end > self.segment.head_bytes;
-        let tidied = if !promised || planted!("a segment goes with what it promised") {
-            storage.remove(&name)
+        let (tidied, bytes) = if !promised || planted!("a segment goes with what it promised") {
+            (storage.remove(&name), self.written)
         } else if full {
-            storage.truncate(&name, self.segment.end)
+            (storage.truncate(&name, self.segment.end), self.written - self.segment.end)
         } else {
-            Ok(())
+            (Ok(()), 0)
         };
-        if let Err(error) = tidied {
-            tracing::debug!(name, %error, "An abandoned segment stays as it is.");
+        match tidied {
+            Ok(()) => log.room.give(bytes),
+            Err(error) => tracing::debug!(name, %error, "An abandoned segment stays as it is."),
         }
     }
 }

@@ -49,7 +49,10 @@ pub(super) fn idle_windows(
             .map(|(sensor, points)| integrate(points, sensor, t0, t1))
             .map(|integral| integral.filter(|integral| integral.points > 0))
             .collect();
-        let Some(integrals) = integrals else { continue };
+        let Some(mut integrals) = integrals else { continue };
+        for (integral, doubt_j) in integrals.iter_mut().zip(measured.doubts_j(t0, t1)) {
+            integral.aggregated_j = doubt_j.unwrap_or(0.0);
+        }
         let square_sum = |value: fn(&Integral) -> f64| {
             integrals.iter().map(|integral| value(integral).powi(2)).sum::<f64>().sqrt()
         };
@@ -61,7 +64,9 @@ pub(super) fn idle_windows(
                 t0,
                 t1,
                 power: Watts(rates.iter().map(|rate| rate.watts).sum()),
-                scatter_w: square_sum(|integral| integral.process_w),
+                scatter_w: square_sum(|integral| {
+                    integral.process_w.hypot(integral.aggregated_j / integral.seconds)
+                }),
             },
             rates,
             rounding_w: square_sum(|integral| integral.quantisation_j / integral.seconds),

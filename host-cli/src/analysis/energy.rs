@@ -163,6 +163,8 @@ pub struct Integral {
     pub missing_j: f64,
     /// Noise and what the converter did not watch, standard uncertainty in joules.
     pub statistical_j: f64,
+    /// What only aggregates tell, standard uncertainty in joules; the caller's to set.
+    pub aggregated_j: f64,
     /// Standard uncertainty of the mean power taken as a mean over a process
     /// that went on before and after, in watts. For idle power and for
     /// comparing halves; an energy is that of its window and needs it not.
@@ -261,6 +263,7 @@ impl Series<'_> {
             edges_j: 0.0,
             missing_j: 0.0,
             statistical_j: 0.0,
+            aggregated_j: 0.0,
             process_w: 0.0,
         };
         let (mut shunt_squares, mut bus_squares) = (0.0, 0.0);
@@ -396,6 +399,7 @@ impl Integral {
             (Term::Edges, self.edges_j),
             (Term::Missing, self.missing_j),
             (Term::Statistical, self.statistical_j),
+            (Term::Aggregated, self.aggregated_j),
         ];
         Energy { joules: Joules(joules), terms }
     }

@@ -6,6 +6,7 @@
 
 mod absence;
 pub mod accuracy;
+mod aggregated;
 mod axis;
 mod baseline;
 mod cells;

@@ -49,6 +49,8 @@ pub enum Term {
     Baseline,
     /// Drift of resistor, gains and offset away from 25 °C.
     Temperature,
+    /// Samples that are only known by their sums over a second.
+    Aggregated,
 }
 
 impl Term {
@@ -67,6 +69,7 @@ impl Term {
             Self::Statistical => "repeats",
             Self::Baseline => "idle baseline",
             Self::Temperature => "temperature",
+            Self::Aggregated => "aggregated samples",
         }
     }
 }
@@ -177,6 +180,8 @@ pub enum Reason {
     PowerModeChanged,
     /// Memory was swapped within the trial.
     Swapped,
+    /// Samples went for want of room on the board; their sums are used.
+    Aggregated,
 }
 
 impl Reason {
@@ -211,6 +216,7 @@ impl Reason {
             Self::FrequencyMoved => "frequency_moved",
             Self::PowerModeChanged => "power_mode_changed",
             Self::Swapped => "swapped",
+            Self::Aggregated => "aggregated",
         }
     }
 
@@ -246,6 +252,9 @@ impl Reason {
             Self::OverCurrent => {
                 "an over-current alarm or counter rose within the trial: the board may have been \
                  throttled"
+            }
+            Self::Aggregated => {
+                "the board had no room for all samples; the sums that it kept of them are used"
             }
             Self::Averaged => {
                 "the chip's averaging is an exponential filter: what went before a window is mixed \

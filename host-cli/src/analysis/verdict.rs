@@ -50,6 +50,7 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::UnderVoltage
         | Reason::FrequencyMoved
         | Reason::Swapped
+        | Reason::Aggregated
         | Reason::Stopped
         | Reason::Estimate => Verdict::Flagged,
         // The mean over a train of inferences is as good as ever.

@@ -113,7 +113,9 @@ impl<'a> Windows<'a> {
         close: &WindowClose,
     ) -> Result<Measurement, AnalysisError> {
         let measured = Measured::of_epoch(self.recording, epoch, self.corrections)?;
-        let rails = Rails::integrate(measured.series(close.t0, close.t1)?, close.t0, close.t1);
+        let doubts = measured.doubts_j(close.t0, close.t1);
+        let series = measured.series(close.t0, close.t1)?;
+        let rails = Rails::integrate(series, &doubts, close.t0, close.t1);
         let level = level_at(self.idles, epoch, close.t0, close.t1);
         let net = rails.as_ref().zip(level.as_ref()).map(|(rails, level)| rails.net(level));
         let lengths = self.inferences(epoch, trial, close);
@@ -126,6 +128,8 @@ impl<'a> Windows<'a> {
         reasons.extend(self.states.get(&(epoch, trial)).into_iter().flatten());
         let is_averaged = self.averaged.contains(&epoch);
         reasons.extend(is_averaged.then_some(Reason::Averaged));
+        let is_aggregated = doubts.iter().any(Option::is_some);
+        reasons.extend(is_aggregated.then_some(Reason::Aggregated));
         reasons.extend(level.is_none().then_some(Reason::NoBaseline));
         reasons.extend(drift_reason(level.as_ref(), net.as_ref(), close));
         reasons.extend(speed_differs(close, &lengths).then_some(Reason::Unsteady));
@@ -232,10 +236,18 @@ struct Rails {
 }
 
 impl Rails {
-    fn integrate(series: Vec<(Sensor, Vec<Point>)>, t0: BoardTime, t1: BoardTime) -> Option<Self> {
+    fn integrate(
+        series: Vec<(Sensor, Vec<Point>)>,
+        doubts_j: &[Option<f64>],
+        t0: BoardTime,
+        t1: BoardTime,
+    ) -> Option<Self> {
         let integrals: Option<Vec<Integral>> =
             series.iter().map(|(sensor, points)| integrate(points, sensor, t0, t1)).collect();
-        let integrals = integrals.filter(|integrals| !integrals.is_empty())?;
+        let mut integrals = integrals.filter(|integrals| !integrals.is_empty())?;
+        for (integral, doubt_j) in integrals.iter_mut().zip(doubts_j) {
+            integral.aggregated_j = doubt_j.unwrap_or(0.0);
+        }
         Some(Self { series, integrals })
     }
 
@@ -310,7 +322,12 @@ fn sum(energies: impl Iterator<Item = Energy>) -> Energy {
 
 fn is_common(term: Term) -> bool {
     match term {
-        Term::ShuntGain | Term::BusGain | Term::Temperature | Term::Edges | Term::Missing => true,
+        Term::ShuntGain
+        | Term::BusGain
+        | Term::Temperature
+        | Term::Edges
+        | Term::Missing
+        | Term::Aggregated => true,
         Term::ShuntResistance
         | Term::ShuntOffset
         | Term::BusOffset

@@ -14,6 +14,7 @@ use wattline_protocol::clock_sync::ClockExchange;
 use wattline_protocol::clock_sync::schedule::Schedule;
 use wattline_protocol::command::{Command, Refusal, Reply};
 use wattline_protocol::frame::{self, Frame};
+use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::RunId;
 use wattline_protocol::session::host::Event;
 use wattline_protocol::units::{HostTime, Nanos};
@@ -41,6 +42,8 @@ pub trait Observer {
     fn away(&mut self, error: &ClientError);
     /// Ctrl-C: the run is asked to end.
     fn stopping(&mut self);
+    /// The board refused to end it: somebody else controls it.
+    fn not_stopped(&mut self, refusal: &Refusal);
 }
 
 /// What Ctrl-C means to a collector.
@@ -75,6 +78,8 @@ pub struct Collector<'a> {
     pub observer: &'a mut dyn Observer,
     /// What Ctrl-C means.
     pub on_interrupt: OnInterrupt,
+    /// What is said to a board that is connected to again.
+    pub purpose: Purpose,
 }
 
 #[expect(clippy::large_enum_variant, reason = "one at a time, on the stack")]
@@ -102,7 +107,7 @@ impl Collector<'_> {
         loop {
             let connected = match client.take() {
                 Some(client) => Ok(client),
-                None => Client::connect(self.address).await,
+                None => Client::connect_for(self.address, self.purpose).await,
             };
             let error = match connected {
                 Ok(mut client) => {
@@ -167,6 +172,14 @@ impl Collector<'_> {
             let ended = match step {
                 Step::Event(event) => {
                     let event = event?;
+                    if let Event::Reply(_, Reply::Refused(refusal)) = &event
+                        && *stopping
+                        && matches!(refusal, Refusal::Controlled { .. })
+                    {
+                        // The next Ctrl-C asks again; by then the other may have left.
+                        *stopping = false;
+                        self.observer.not_stopped(refusal);
+                    }
                     self.event(event, client, &mut intake, &mut clocks).await?
                 }
                 Step::Commit => self.commit(client, &mut intake).await?,

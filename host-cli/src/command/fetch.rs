@@ -5,6 +5,7 @@
 
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
+use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::RunId;
 
 use super::report::{self, Made};
@@ -29,6 +30,7 @@ pub(super) async fn run(args: FetchArgs) -> Result<Exit, Failure> {
         store: &mut store,
         observer: &mut progress,
         on_interrupt: OnInterrupt::Leave,
+        purpose: Purpose::Fetch,
     };
     let collected = collector.collect(None, &mut interrupts).await;
     progress.clear();

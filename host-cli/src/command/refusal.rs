@@ -1,6 +1,7 @@
 //! What an agent's refusal means to a user: exit code, words and mend.
 
 use wattline_protocol::command::Refusal;
+use wattline_protocol::presence::Occupant;
 use wattline_protocol::record::RunId;
 
 use crate::board::BoardAddress;
@@ -12,12 +13,15 @@ pub fn failure(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -
     match refusal {
         Refusal::NoRail { .. }
         | Refusal::BoardDiskFull { .. }
+        | Refusal::SpoolFull { .. }
         | Refusal::NoTrigger { .. }
         | Refusal::NoPin { .. } => preflight(refusal, address),
         Refusal::NoSuchRun
         | Refusal::Busy { .. }
         | Refusal::RunExists
         | Refusal::SpoolFailed { .. }
+        | Refusal::SessionsTaken { .. }
+        | Refusal::Controlled { .. }
         | Refusal::TooManySessions => state(refusal, address, run),
         Refusal::BadCampaign
         | Refusal::UnknownNetwork { .. }
@@ -54,6 +58,25 @@ fn preflight(refusal: &Refusal, address: &BoardAddress) -> Failure {
                    the agent another --spool"
                 .into(),
         },
+        Refusal::SpoolFull { need_bytes, used_bytes, quota_bytes, free_bytes, reserve_bytes } => {
+            Failure {
+                exit: Exit::Refused,
+                what: format!("the spool of board {address} has too little room for the run"),
+                because: vec![format!(
+                    "the run needs {:.1} MB; runs that are not fetched take {:.1} MB of a quota of \
+                     {:.1} MB, and {:.1} MB of the disk are free, of which {:.1} MB stay free",
+                    megabytes(*need_bytes),
+                    megabytes(*used_bytes),
+                    megabytes(*quota_bytes),
+                    megabytes(*free_bytes),
+                    megabytes(*reserve_bytes)
+                )],
+                mend: "fetch finished runs so that the board may drop them (wattline status names \
+                       them), make room, or start the agent with another --spool, --spool-quota \
+                       or --spool-reserve"
+                    .into(),
+            }
+        }
         Refusal::NoTrigger { line, fault } => Failure {
             exit: Exit::Refused,
             what: format!("the trigger line {line} of board {address} cannot be set"),
@@ -91,9 +114,31 @@ fn state(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -> Fail
             format!("the spool of board {address} cannot be written (errno {errno})"),
             "see to its permissions and its disk".into(),
         ),
-        _ => (format!("board {address} has too many sessions open"), "close one of them".into()),
+        Refusal::SessionsTaken { by } => return taken(by, address),
+        Refusal::Controlled { run, by } => (
+            format!("run {run} on board {address} is controlled by {}", by.describe()),
+            format!(
+                "end it there with Ctrl-C, or take over: wattline stop {run} --on {address} \
+                 --take-over; control ends by itself 30 s after that host falls silent"
+            ),
+        ),
+        _ => (
+            format!("board {address} is asked by too many hosts at once"),
+            "ask again in a moment".into(),
+        ),
     };
     Failure::new(Exit::Failed, what, mend)
+}
+
+fn taken(by: &[Occupant], address: &BoardAddress) -> Failure {
+    Failure {
+        exit: Exit::Failed,
+        what: format!("both sessions of board {address} are taken"),
+        because: by.iter().map(Occupant::describe).collect(),
+        mend: "end one of them; a session ends by itself 30 s after its host falls silent \
+               (status and stop need none, nor does run --detach once it has started)"
+            .into(),
+    }
 }
 
 fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::campaign_spec::{CampaignFile, CampaignSpec, Mode, SpecError};
 use wattline_protocol::command::{Command, GpuPresence, Hello, Reply, Side};
+use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::{RunId, RunSettings};
 
 use super::report::{self, Made};
@@ -30,7 +31,9 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let campaign = with_whole_paths(campaign, &address);
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
-    let client = Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
+    let client = Client::connect_for(&address, Purpose::Run)
+        .await
+        .map_err(|error| unreachable(&address, &error))?;
     let id = run_id(&address, client.hello())?;
     let folder = RunFolder::create(args.out.as_deref(), &id)?;
     let begun = begin(&args, client, &address, &campaign, &id, &folder).await;
@@ -48,6 +51,7 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         store: &mut store,
         observer: &mut progress,
         on_interrupt: OnInterrupt::StopRun,
+        purpose: Purpose::Run,
     };
     let collected = collector.collect(Some(client), &mut interrupts).await;
     progress.clear();
@@ -227,7 +231,8 @@ async fn start(
     match client.ask(command.clone()).await {
         Err(error) if error.may_come_back() => {
             let lost = |error| unreachable(address, &error);
-            let mut client = Client::connect(address).await.map_err(lost)?;
+            let again = Client::connect_for(address, Purpose::Run).await;
+            let mut client = again.map_err(lost)?;
             ask(&mut client, address, command, id).await?;
             Ok(client)
         }

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use wattline_protocol::command::{Command, Refusal, Reply, StatusReply};
+use wattline_protocol::presence::{Occupant, SpoolStanding, Standing};
 use wattline_protocol::units::{NANOS_PER_SECOND, Nanos};
 
 use super::{board, clock_json, line, refusal, unreachable};
@@ -18,11 +19,12 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     let mut client =
         Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
     let status = ask(&mut client, &address).await?;
+    let standing = standing(&mut client, &address).await?;
     let burst = client.clock_burst().await.map_err(|error| unreachable(&address, &error))?;
     client.close().await;
     let clock = clock_offset(&burst);
     if args.json {
-        line(&as_json(&address, &status, clock.as_ref()).to_string())?;
+        line(&as_json(&address, &status, standing.as_ref(), clock.as_ref()).to_string())?;
         return Ok(Exit::Done);
     }
     line(&format!("{address}: agent {}", status.build))?;
@@ -45,6 +47,12 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
         line(&format!("{}  {:.1} MB  {held}", run.run, megabytes(run.bytes)))?;
     }
     line(&format!("{:.0} MB free", megabytes(status.free_bytes)))?;
+    if let Some(standing) = &standing {
+        line(&room(&standing.spool))?;
+        for session in &standing.sessions {
+            line(&format!("session: {}", session.describe()))?;
+        }
+    }
     if let Some(clock) = clock {
         let (offset_s, bound) = (clock.offset.as_seconds().0, micros(clock.bound));
         line(&format!("clock: board - host = {offset_s:.6} s ± {bound} µs"))?;
@@ -64,9 +72,37 @@ pub(super) async fn ask(
     }
 }
 
+/// Asks who has a session and how full the spool is; an agent of an earlier
+/// version does not say.
+pub(super) async fn standing(
+    client: &mut Client,
+    address: &BoardAddress,
+) -> Result<Option<Standing>, Failure> {
+    if !client.knows_all() {
+        return Ok(None);
+    }
+    let reply = client.ask(Command::Standing).await;
+    match reply.map_err(|error| unreachable(address, &error))? {
+        Reply::Standing(standing) => Ok(Some(*standing)),
+        _ => Ok(None),
+    }
+}
+
+/// How full a spool is, in words.
+pub(super) fn room(spool: &SpoolStanding) -> String {
+    format!(
+        "spool: {:.1} of {:.0} MB used, {:.0} MB of the disk stay free; when full: {}",
+        megabytes(spool.used_bytes),
+        megabytes(spool.quota_bytes),
+        megabytes(spool.reserve_bytes),
+        spool.when_full.name()
+    )
+}
+
 fn as_json(
     address: &BoardAddress,
     status: &StatusReply,
+    standing: Option<&Standing>,
     clock: Option<&ClockOffset>,
 ) -> serde_json::Value {
     let runs: Vec<_> = status
@@ -87,12 +123,33 @@ fn as_json(
             "left_s": (current.ends - status.now).0.max(0) / NANOS_PER_SECOND,
         })
     });
+    let sessions = standing.map(|standing| {
+        let session = |one: &Occupant| {
+            json!({
+                "name": one.name.as_str(),
+                "purpose": one.purpose.name(),
+                "for_s": one.for_s,
+                "controls": one.controls,
+            })
+        };
+        standing.sessions.iter().map(session).collect::<Vec<_>>()
+    });
+    let spool = standing.map(|standing| {
+        json!({
+            "used_bytes": standing.spool.used_bytes,
+            "quota_bytes": standing.spool.quota_bytes,
+            "reserve_bytes": standing.spool.reserve_bytes,
+            "when_full": standing.spool.when_full.name(),
+        })
+    });
     json!({
         "board": address.to_string(),
         "agent": status.build,
         "current": current,
         "runs": runs,
         "free_bytes": status.free_bytes,
+        "spool": spool,
+        "sessions": sessions,
         "clock": clock.map(clock_json),
     })
 }

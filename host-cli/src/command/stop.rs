@@ -1,4 +1,7 @@
 //! `wattline stop`: end a run; what was measured stays.
+//!
+//! A run that is controlled from another terminal of the same user is stopped
+//! all the same; one that somebody else controls, with `--take-over`.
 
 use wattline_protocol::command::{Command, Reply};
 
@@ -12,10 +15,14 @@ pub(super) async fn run(args: StopArgs) -> Result<Exit, Failure> {
     let address = board(args.on.as_deref(), recorded_board.as_deref())?;
     let mut client =
         Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
-    let reply = client
-        .ask(Command::Stop { run: id.clone() })
-        .await
-        .map_err(|error| unreachable(&address, &error))?;
+    let lost = |error| unreachable(&address, &error);
+    if args.take_over && client.knows_all() {
+        let taken = client.ask(Command::TakeOver { run: id.clone() }).await.map_err(lost)?;
+        if let Reply::Controls { before: Some(before) } = taken {
+            say(&format!("taken over from {}", before.describe()));
+        }
+    }
+    let reply = client.ask(Command::Stop { run: id.clone() }).await.map_err(lost)?;
     client.close().await;
     if let Reply::Refused(refused) = reply {
         return Err(refusal::failure(&refused, &address, Some(&id)));

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::command::{BoardReply, Command, CurrentRun, Refusal, Reply};
 use wattline_protocol::frame;
+use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::{RailDescription, RunId, WindowKind, kind};
 use wattline_protocol::session::host::Event;
 use wattline_protocol::units::{BoardTime, NANOS_PER_SECOND};
@@ -52,8 +53,11 @@ async fn follow(id: &RunId, address: &BoardAddress) -> Result<Option<Exit>, Fail
     let lost = |error| unreachable(address, &error);
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
-    let mut client = Client::connect(address).await.map_err(lost)?;
+    let mut client = Client::connect_for(address, Purpose::Watch).await.map_err(lost)?;
     let live = client.ask(Command::Live { run: id.clone() }).await.map_err(lost)?;
+    if let Reply::Refused(taken @ Refusal::SessionsTaken { .. }) = &live {
+        return Err(refusal::failure(taken, address, Some(id)));
+    }
     if live != Reply::Live {
         return Ok(None);
     }

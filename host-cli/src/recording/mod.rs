@@ -24,8 +24,9 @@ use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, H
 use wattline_protocol::record::{
     AlarmCounts, BoardConditions, BoardExpectation, BoardState, ClockSnapshot, DriverSetting,
     EpochEnd, Gap, GapReason, GpuSpans, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan,
-    Record, RecordError, RunEnd, RunSettings, RunStart, SamplerReport, StreamEnd, SweepsLost,
-    TrialEnd, TrialLoaded, TrialStart, TriggerEdges, WindowAbandon, WindowClose, WindowOpen, kind,
+    Record, RecordError, RunEnd, RunSettings, RunStart, SampleAggregates, SamplerReport, StreamEnd,
+    SweepsLost, TrialEnd, TrialLoaded, TrialStart, TriggerEdges, WindowAbandon, WindowClose,
+    WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -154,6 +155,8 @@ pub struct Recording {
     pub states: Records<BoardState>,
     /// Sequence numbers that will never come.
     pub gaps: Records<Gap>,
+    /// What is left of samples that went for want of room.
+    pub aggregates: Records<SampleAggregates>,
     /// Sweeps that were never recorded.
     pub sweeps_lost: Records<SweepsLost>,
     /// What the samplers did.
@@ -342,6 +345,7 @@ impl RecordingBuilder {
             Record::EpochEnd(record) => put(&mut to.epoch_ends, epoch, record),
             Record::Notice(record) => put(&mut to.notices, epoch, record),
             Record::RunEnd(record) => put(&mut to.run_ends, epoch, record),
+            Record::SampleAggregates(record) => put(&mut to.aggregates, epoch, record),
             Record::Unknown { .. } => to.unknown = to.unknown.saturating_add(1),
         }
     }

@@ -14,7 +14,7 @@ use super::text::{brief, fixed};
 use crate::analysis::model::{Analysis, Energy, Term};
 
 /// All terms, in the order of the table.
-const TERMS: [Term; 11] = [
+const TERMS: [Term; 12] = [
     Term::ShuntResistance,
     Term::ShuntGain,
     Term::ShuntOffset,
@@ -25,6 +25,7 @@ const TERMS: [Term; 11] = [
     Term::Edges,
     Term::Missing,
     Term::Statistical,
+    Term::Aggregated,
     Term::Baseline,
 ];
 

@@ -8,6 +8,7 @@ use super::RunId;
 use super::power::{ChipDescription, ChipKind, RailDescription};
 use crate::campaign_spec::CampaignSpec;
 use crate::command::Refusal;
+use crate::presence::SpoolStanding;
 use crate::units::BoardTime;
 
 /// Four clocks of the board, read together.
@@ -207,6 +208,13 @@ pub enum NoticeKind {
         /// Why.
         fault: super::trigger::TriggerFault,
     },
+    /// The spool had no room for samples left, and its policy was to end the run.
+    NoRoom(SpoolStanding),
+    /// The spool has no room for samples: from here on they may go, and their
+    /// aggregates stay.
+    Thinning(SpoolStanding),
+    /// The spool has room for samples again.
+    ThinningEnded,
 }
 
 /// How a run ended.

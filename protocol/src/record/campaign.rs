@@ -245,6 +245,8 @@ pub enum FailureCause {
     NoCores,
     /// The link to the runner's service closed without a word.
     RunnerGone,
+    /// The board's spool had no room left, and its policy was to end the run.
+    NoRoom,
 }
 
 impl FailureCause {
@@ -269,6 +271,7 @@ impl FailureCause {
             Self::AgentEnded => "the agent ended".into(),
             Self::NoCores => "the threads or cores asked for are not on this board".into(),
             Self::RunnerGone => "the runner's service ended without a word (out of memory?)".into(),
+            Self::NoRoom => "the board's spool had no room left (--when-full stop)".into(),
         }
     }
 }

@@ -9,6 +9,7 @@
 //! grows at its end, and growth of a structure is a new kind. Kind numbers are
 //! never used again. A kind that a reader does not know is kept as bytes.
 
+mod aggregate;
 mod alarms;
 mod board;
 mod campaign;
@@ -22,6 +23,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+pub use aggregate::{AggregatePart, RailAggregate, SampleAggregates};
 pub use alarms::{AlarmCount, AlarmCounts, AlarmKind};
 pub use board::{
     AgentBuild, BoardDescription, BoardState, ClockSnapshot, EpochEnd, Notice, NoticeKind, RunEnd,
@@ -199,6 +201,8 @@ records! {
     31 BOARD_CONDITIONS BoardConditions,
     /// What the run sets of the board's clocks.
     33 RUN_SETTINGS RunSettings,
+    /// What is left of samples that went for want of room.
+    28 SAMPLE_AGGREGATES SampleAggregates,
 }
 
 fn to_bytes<T: Serialize>(kind: u8, record: &T) -> Result<Vec<u8>, RecordError> {

@@ -6,6 +6,7 @@
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
 use crate::planted;
+use crate::presence::Introduction;
 use crate::record::Gap;
 use crate::units::Nanos;
 
@@ -20,6 +21,8 @@ pub enum Action {
     Perform(CommandId, Command),
     /// The host holds these frames for good.
     Acknowledged(Acknowledge),
+    /// Who the host is.
+    Introduced(Introduction),
     /// End the connection, after what was sent before.
     Close(Option<SessionError>),
 }
@@ -198,6 +201,7 @@ impl Session {
                 }
                 actions.push(Action::Acknowledged(have));
             }
+            (State::Ready, Message::Introduction(who)) => actions.push(Action::Introduced(who)),
             (State::Ready, Message::Farewell(_)) => {
                 self.state = State::Closed;
                 actions.push(Action::Close(None));
@@ -238,6 +242,7 @@ fn kind_of(message: &Message) -> u8 {
         | Message::LiveDropped(_)
         | Message::Hole(_)
         | Message::Ping
+        | Message::Introduction(_)
         | Message::Farewell(_) => message.to_frame().get(3).copied().unwrap_or_default(),
     }
 }

@@ -5,6 +5,7 @@
 
 use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply, Side};
 use crate::frame::{FrameReader, SESSION_KINDS_FROM};
+use crate::presence::Introduction;
 use crate::record::Gap;
 use crate::units::Nanos;
 
@@ -107,6 +108,13 @@ impl Session {
         }
     }
 
+    /// Who this host is, as bytes to send; said once, before the first command.
+    #[must_use]
+    pub fn introduce(&mut self, who: Introduction, now: Nanos) -> Vec<u8> {
+        self.heartbeat.say(now);
+        Message::Introduction(who).to_frame()
+    }
+
     /// A command with its id, as bytes to send.
     #[must_use]
     pub fn command(&mut self, command: Command, now: Nanos) -> (CommandId, Vec<u8>) {
@@ -176,6 +184,7 @@ impl Session {
             Message::Hello(_)
             | Message::Command(..)
             | Message::Acknowledge(_)
+            | Message::Introduction(_)
             | Message::Ping
             | Message::Unknown(_) => None,
         }

@@ -11,6 +11,7 @@
 //! ```text
 //! host                          agent
 //! Hello ───────────────────────► Hello            versions: the intersection
+//! Introduction ────────────────►                  who asks, and what for
 //! Command{id} ─────────────────► Reply{id}
 //! Command Fetch ───────────────► Reply, frame, frame, …   while credit lasts
 //! Acknowledge{have, credit} ───►                  after the host's commit
@@ -29,6 +30,7 @@ use crate::command::{Acknowledge, Command, Farewell, FetchEnd, Hello, Reply};
 use crate::frame::FrameError;
 use crate::message::{framed, framed_bytes, value_of};
 use crate::planted;
+use crate::presence::Introduction;
 use crate::record::Gap;
 use crate::units::Nanos;
 
@@ -51,6 +53,7 @@ const LIVE_DROPPED: u8 = 0x86;
 const PING: u8 = 0x87;
 const FAREWELL: u8 = 0x88;
 const HOLE: u8 = 0x89;
+const INTRODUCTION: u8 = 0x8A;
 
 /// Ties a reply to its command; chosen by the host, never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -80,6 +83,8 @@ pub enum Message {
     Ping,
     /// The last message.
     Farewell(Farewell),
+    /// Who the host is; an agent of an earlier version skips it.
+    Introduction(Introduction),
     /// A message of a later version; skipped.
     Unknown(u8),
 }
@@ -142,6 +147,7 @@ impl Message {
             Self::Hole(gap) => framed(HOLE, gap),
             Self::Ping => framed_bytes(PING, &[]),
             Self::Farewell(farewell) => framed(FAREWELL, farewell),
+            Self::Introduction(who) => framed(INTRODUCTION, who),
             Self::Unknown(kind) => framed_bytes(*kind, &[]),
         }
     }
@@ -168,6 +174,7 @@ impl Message {
             HOLE => Self::Hole(decode(kind, payload)?),
             PING => Self::Ping,
             FAREWELL => Self::Farewell(decode(kind, payload)?),
+            INTRODUCTION => Self::Introduction(decode(kind, payload)?),
             _ => Self::Unknown(kind),
         };
         Ok(message)

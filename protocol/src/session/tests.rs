@@ -4,6 +4,7 @@ use super::agent::Action;
 use super::host::Event;
 use super::*;
 use crate::command::{PROTOCOL_MAX, PROTOCOL_MIN, Refusal, Side};
+use crate::presence::Purpose;
 use crate::record::RunId;
 
 const START: Nanos = Nanos(0);
@@ -93,6 +94,18 @@ fn an_agent_refuses_to_talk_to_an_agent() {
     let (mut agent, _) = agent::Session::begin(hello(board()), START);
     let actions = agent.on_bytes(&Message::Hello(hello(board())).to_frame(), START);
     assert_eq!(actions.last(), Some(&Action::Close(Some(SessionError::SameSide))));
+}
+
+#[test]
+fn a_host_says_who_it_is_and_an_agent_of_before_would_skip_it() {
+    let (mut agent, mut host) = pair();
+    let who = Introduction { purpose: Purpose::Run, process: 7, ..Introduction::default() };
+    let bytes = host.introduce(who.clone(), START);
+    assert_eq!(agent.on_bytes(&bytes, START), [Action::Introduced(who)]);
+    // An agent of before knows no such kind; unknown kinds are skipped by their length.
+    let unknown = Message::Unknown(0x8F).to_frame();
+    assert_eq!(agent.on_bytes(&unknown, START), []);
+    assert!(!agent.is_closed());
 }
 
 #[test]

@@ -286,6 +286,7 @@ impl Agent {
                 feed.reply(id, reply, now);
             }
             Wanted::Answer(id, _) => feed.reply(id, Reply::Refused(Refusal::NoSuchRun), now),
+            Wanted::Know(_) => {}
             Wanted::Acknowledge(have) => {
                 // An acknowledgement of a run that was removed meanwhile is nothing new.
                 let _ = self.spool.ack(&have.run, &have.have);

@@ -123,6 +123,7 @@ impl Recording {
             let Some(bytes) = self.parcels.pop_front() else { return };
             ledger.taken(&bytes, now);
             let gaps = self.writer.frame(&bytes, now);
+            self.tells.extend(self.writer.take_notes());
             self.dropped(gaps, ledger);
         }
     }
@@ -138,6 +139,7 @@ impl Recording {
     fn sync(&mut self, now: BoardTime, ledger: &mut Ledger) -> bool {
         self.synced_at = now;
         let synced = self.writer.sync(now);
+        self.tells.extend(self.writer.take_notes());
         self.told(synced, ledger)
     }
 

@@ -46,6 +46,8 @@ pub enum Event {
     },
     /// Somebody stops the run.
     Stop,
+    /// The spool has no room left, and its policy is to end the run.
+    NoRoom,
 }
 
 /// What has to be done.
@@ -148,6 +150,15 @@ enum Phase {
     Done,
 }
 
+/// Why a campaign ends before its last trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stopping {
+    /// Somebody asked for it.
+    Asked,
+    /// The spool has no room left.
+    NoRoom,
+}
+
 /// The campaign of one run.
 #[derive(Debug)]
 pub struct Campaign {
@@ -158,7 +169,7 @@ pub struct Campaign {
     attempt: u16,
     windows: u32,
     last_baseline: BoardTime,
-    stopping: bool,
+    stopping: Option<Stopping>,
     /// Trials that were over when this part of the run began.
     first_trial: usize,
     trials_began: BoardTime,
@@ -182,7 +193,7 @@ impl Campaign {
             attempt: from.attempt,
             windows: from.window,
             last_baseline: now,
-            stopping: false,
+            stopping: None,
             first_trial: from.trial,
             trials_began: now,
         };
@@ -219,6 +230,7 @@ impl Campaign {
                 self.on_runner_ended(phase, peak_memory_bytes, now)
             }
             Event::Stop => self.on_stop(phase, now),
+            Event::NoRoom => self.on_no_room(phase, now),
         };
         (self, effects)
     }
@@ -360,33 +372,36 @@ impl Campaign {
 
     fn on_stop(&mut self, phase: Phase, now: BoardTime) -> Vec<Effect> {
         let mut effects = Vec::new();
-        if !self.stopping && phase != Phase::Done {
+        if self.stopping.is_none() && phase != Phase::Done {
             // Before anything is ended: whoever was told that the run stops must
             // not see it go on after a power cut.
             let notice = Notice { at: now, what: NoticeKind::StopRequested };
             effects.push(Effect::RecordDurable(notice.into()));
         }
-        self.stopping = true;
-        effects.extend(self.end_phase(phase, now));
+        self.stopping = self.stopping.or(Some(Stopping::Asked));
+        effects.extend(self.end_phase(phase, FailureCause::Stopped, now));
         effects
     }
 
-    fn end_phase(&mut self, phase: Phase, now: BoardTime) -> Vec<Effect> {
+    /// Ends in order while there is room for the end; that there was none is
+    /// recorded by who noticed it.
+    fn on_no_room(&mut self, phase: Phase, now: BoardTime) -> Vec<Effect> {
+        self.stopping = self.stopping.or(Some(Stopping::NoRoom));
+        self.end_phase(phase, FailureCause::NoRoom, now)
+    }
+
+    fn end_phase(&mut self, phase: Phase, cause: FailureCause, now: BoardTime) -> Vec<Effect> {
         match phase {
             Phase::Settling { .. } => self.finish(now),
             Phase::Baseline { token, .. } => {
-                let mut effects = vec![abandoned(token, FailureCause::Stopped)];
+                let mut effects = vec![abandoned(token, cause)];
                 effects.extend(self.finish(now));
                 effects
             }
-            Phase::Loading { .. } => {
-                self.abandon(None, WarmUp::default(), FailureCause::Stopped, now)
-            }
-            Phase::WarmUp { tally, .. } => {
-                self.abandon(None, tally.report(false), FailureCause::Stopped, now)
-            }
+            Phase::Loading { .. } => self.abandon(None, WarmUp::default(), cause, now),
+            Phase::WarmUp { tally, .. } => self.abandon(None, tally.report(false), cause, now),
             Phase::Measuring { token, warm_up, .. } => {
-                self.abandon(Some(token), warm_up, FailureCause::Stopped, now)
+                self.abandon(Some(token), warm_up, cause, now)
             }
             other @ (Phase::Ending { .. } | Phase::Done) => {
                 self.phase = other;
@@ -443,7 +458,7 @@ impl Campaign {
 
     /// What follows a trial or an idle window.
     fn next(&mut self, now: BoardTime) -> Vec<Effect> {
-        if self.stopping {
+        if self.stopping.is_some() {
             return self.finish(now);
         }
         let Some(trial) = self.plan.trials.get(self.next_trial).copied() else {
@@ -500,7 +515,11 @@ impl Campaign {
 
     fn finish(&mut self, now: BoardTime) -> Vec<Effect> {
         self.phase = Phase::Done;
-        let outcome = if self.stopping { RunOutcome::Stopped } else { RunOutcome::Complete };
+        let outcome = match self.stopping {
+            None => RunOutcome::Complete,
+            Some(Stopping::Asked) => RunOutcome::Stopped,
+            Some(Stopping::NoRoom) => RunOutcome::Failed,
+        };
         vec![Effect::ReadBoard, self.mark(PhaseName::Done, None, now), Effect::Finish(outcome)]
     }
 

@@ -6,6 +6,7 @@ use crate::command::serve;
 use crate::realtime;
 use crate::runner::gpu;
 use crate::runner::process::RunnerPrograms;
+use crate::spool::{QUOTA_PART, RoomRules};
 
 /// Bytes that a run of eight hours takes with one INA3221 at full rate, as the
 /// preflight reckons (16 KiB a second).
@@ -14,9 +15,9 @@ const NIGHT_BYTES: u64 = 8 * 3_600 * 16_384;
 const ROOM_BYTES_MIN: u64 = crate::server::ROOM_BYTES_MIN;
 
 /// All of them.
-pub(super) fn checks() -> Vec<Check> {
+pub(super) fn checks(rules: RoomRules) -> Vec<Check> {
     let mut checks = vec![scheduling(), cores(), governor(), kernels(), gpu_of_board()];
-    checks.extend(spool());
+    checks.extend(spool(rules));
     checks
 }
 
@@ -111,7 +112,7 @@ fn gpu_of_board() -> Check {
 }
 
 /// The spool's folder, and the room on its disk.
-fn spool() -> Vec<Check> {
+fn spool(rules: RoomRules) -> Vec<Check> {
     let folder = serve::state_folder().and_then(|folder| {
         serve::make_folder(&folder)?;
         Ok(folder)
@@ -125,15 +126,25 @@ fn spool() -> Vec<Check> {
     let mut checks = vec![Check::good("spool", folder.display().to_string())];
     if let Ok(disk) = nix::sys::statvfs::statvfs(&folder) {
         let bytes = disk.blocks_available().saturating_mul(disk.fragment_size());
-        checks.push(room(bytes));
+        checks.push(room(bytes, rules));
     }
     checks
 }
 
-fn room(bytes: u64) -> Check {
+/// What runs may take of a disk on which `free` bytes are free, against a night.
+fn room(free: u64, rules: RoomRules) -> Check {
     let mb = |bytes: u64| bytes / 1_000_000;
-    let found = format!("{} MB free; a night takes up to {} MB", mb(bytes), mb(NIGHT_BYTES));
-    let cure = "free some, or choose another disk with --spool";
+    let quota = rules.quota_bytes.unwrap_or(free / QUOTA_PART);
+    let bytes = free.saturating_sub(rules.reserve_bytes).min(quota);
+    let found = format!(
+        "{} MB free, runs may take {} MB (when full: {}); a night takes up to {} MB",
+        mb(free),
+        mb(bytes),
+        rules.when_full.name(),
+        mb(NIGHT_BYTES)
+    );
+    let cure = "free some, choose another disk with --spool, or give runs more of this one with \
+                --spool-quota and --spool-reserve";
     match bytes {
         _ if bytes < ROOM_BYTES_MIN => Check::failed("disk", found, cure),
         _ if bytes < NIGHT_BYTES => Check::warning("disk", found, cure),
@@ -148,14 +159,21 @@ mod tests {
 
     #[test]
     fn a_disk_is_judged_by_a_night() {
-        let outcomes = [0, ROOM_BYTES_MIN, NIGHT_BYTES].map(|bytes| room(bytes).outcome);
+        let rules = RoomRules::default();
+        let outcomes = [0, 2 * ROOM_BYTES_MIN, 2 * NIGHT_BYTES]
+            .map(|bytes| room(bytes + rules.reserve_bytes, rules).outcome);
         assert_eq!(outcomes, [Outcome::Failed, Outcome::Warning, Outcome::Good]);
-        assert_eq!(room(0).found, "0 MB free; a night takes up to 471 MB");
+        assert_eq!(
+            room(1_000_000_000, rules).found,
+            "1000 MB free, runs may take 500 MB (when full: drop); a night takes up to 471 MB"
+        );
+        let small = RoomRules { quota_bytes: Some(18_000_000), ..rules };
+        assert_eq!(room(1_000_000_000, small).outcome, Outcome::Warning);
     }
 
     #[test]
     fn every_check_of_this_machine_has_words() {
-        for check in checks() {
+        for check in checks(RoomRules::default()) {
             assert!(!check.found.is_empty(), "{}", check.name);
             assert_eq!(check.outcome == Outcome::Good, check.cure.is_empty(), "{}", check.name);
         }

@@ -182,7 +182,9 @@ fn a_removal_cut_short_leaves_a_run_that_is_over_and_can_be_removed_again() {
 #[test]
 fn room_is_made_of_the_oldest_acknowledged_run_and_no_more_than_needed() {
     let model = ModelStorage::new();
-    let spool = open(&model);
+    let rules = RoomRules { quota_bytes: Some(1 << 40), ..RoomRules::default() };
+    let limits = Limits { segment_bytes: 4096, pending_bytes: 16 * 1024, held_bytes: 8 * 1024 };
+    let spool = Spool::open_with(Arc::new(model.clone()), "board-1", limits, rules).unwrap();
     // The older run has the name that sorts last.
     for (epoch, name) in [(1, "b"), (2, "a"), (3, "c")] {
         let run = RunId::new(name).unwrap();
