@@ -20,7 +20,7 @@ fn ask(sandbox: &Sandbox, who: &str, arguments: &[&str]) -> Outcome {
 /// A run of Anna's that is collected, in the middle of a trial.
 fn running(sandbox: &Sandbox, agent: &Agent) -> (Process, String) {
     let board = agent.address();
-    let run = ["run", "--on", &board, "--out", "anna", "--batch", "1", "--windows", "20"];
+    let run = ["run", "--on", &board, "--out", "anna", "--batch", "1", "--windows", "99"];
     let host = start(sandbox, ANNA, &[&run[..], &SMALL].concat());
     agent.wait_for_a_trial();
     let status = sandbox.wattline(&["status", "--on", &board, "--json"]).ends_with(0).json();
@@ -109,7 +109,7 @@ fn a_run_that_was_left_is_anyones_to_stop() {
     let sandbox = Sandbox::new();
     let agent = Agent::start(&sandbox);
     let board = agent.address();
-    let run = ["run", "--on", &board, "--detach", "--batch", "1", "--windows", "20"];
+    let run = ["run", "--on", &board, "--detach", "--batch", "1", "--windows", "99"];
     let id = ask(&sandbox, ANNA, &[&run[..], &SMALL].concat()).ends_with(0).last_line().to_owned();
     agent.wait_for_a_trial();
     assert_eq!(sessions(&sandbox, &board), []);
