@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_burst_of_20_ms_is_seen_by_the_sampler_and_lost_by_slow_polls() {
         let mut figures = Vec::new();
-        run("energy.burst", 0, Some(40), &mut |figure| figures.push(figure));
+        run(("energy.burst", ""), 0, Some(40), &mut |figure| figures.push(figure));
         assert_eq!(figures.len(), 30);
         let value = |case: &str| {
             let of_case = |figure: &&Figure| figure.measure == BURST && figure.case == case;
