@@ -5,7 +5,8 @@
 //! slave address: addresses travel in the messages, so that neither the force
 //! flag of `i2c-linux-sys` (inverted in 0.2.1) nor another user of the file
 //! can matter. I2C_RDWR has no busy check of its own: whether a kernel driver
-//! holds a chip is asked in [`crate::power::discover`].
+//! holds a chip is asked in [`crate::power::discover`]. The ioctl is called here
+//! and not through `i2c-linux-sys`, whose wrapper drops the count of messages.
 //! Source: Linux Documentation/i2c/dev-interface.rst, `uapi/linux/i2c-dev.h`.
 #![expect(unsafe_code, reason = "the two ioctls of the agent")]
 
@@ -13,7 +14,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
 
-use i2c_linux_sys::{Flags, i2c_msg, i2c_rdwr};
+use i2c_linux_sys::{Flags, I2C_RDWR, i2c_msg, i2c_rdwr_ioctl_data};
 
 use super::{Address7, BusError, I2cBus, MESSAGES_MAX, Message};
 
@@ -68,13 +69,22 @@ impl LinuxBus {
     fn combined(&self, address: Address7, messages: &mut [Message<'_>]) -> Result<(), BusError> {
         let mut array = [EMPTY; MESSAGES_MAX];
         let filled = fill(&mut array, address, messages)?;
-        // SAFETY: `fill` put into each of these messages the pointer and the
-        // length of one slice of `messages`, which is borrowed mutably until
-        // this function returns; the kernel reads through the pointers of
-        // writes, writes through those of reads (both to `len` bytes), and
-        // keeps none after the call. The descriptor is open while `self` is.
-        let done = unsafe { i2c_rdwr(self.file.as_raw_fd(), filled) };
-        done.map_err(|error| from_errno(address, error.raw_os_error().unwrap_or(0)))
+        let asked = i32::try_from(filled.len()).unwrap_or(i32::MAX);
+        let mut request = i2c_rdwr_ioctl_data { msgs: filled.as_mut_ptr(), nmsgs: asked };
+        // SAFETY: `request` names `filled` and its length. `fill` put into each
+        // of these messages the pointer and the length of one slice of
+        // `messages`, which is borrowed mutably until this function returns;
+        // the kernel reads through the pointers of writes, writes through
+        // those of reads (both to `len` bytes), and keeps none after the call.
+        // The descriptor is open while `self` is.
+        let done = unsafe {
+            libc::ioctl(self.file.as_raw_fd(), libc::Ioctl::from(I2C_RDWR), &raw mut request)
+        };
+        if done < 0 {
+            let error = io::Error::last_os_error();
+            return Err(from_errno(address, error.raw_os_error().unwrap_or(0)));
+        }
+        whole(address, asked, done)
     }
 }
 
@@ -143,6 +153,14 @@ fn from_errno(address: Address7, errno: i32) -> BusError {
     }
 }
 
+/// A transfer of `asked` messages of which the kernel says that `done` were
+/// exchanged. Fewer is how some adapters report a missing acknowledge
+/// (`i2c-virtio.c` ends the count at the first message that failed): the bytes
+/// of the rest are what they were before the call, and no answer.
+const fn whole(address: Address7, asked: i32, done: i32) -> Result<(), BusError> {
+    if done == asked { Ok(()) } else { Err(BusError::NoAnswer { address: address.get() }) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,6 +196,14 @@ mod tests {
         }
         let timeout = BusError::Failed { address: 0x40, errno: 110 };
         assert_eq!(from_errno(at_40(), 110), timeout);
+    }
+
+    #[test]
+    fn a_short_count_of_messages_is_no_answer_and_no_reading_of_zeros() {
+        assert_eq!(whole(at_40(), 12, 12), Ok(()));
+        for done in [0, 1, 11] {
+            assert_eq!(whole(at_40(), 12, done), Err(BusError::NoAnswer { address: 0x40 }));
+        }
     }
 
     #[test]
