@@ -276,7 +276,7 @@ fn an_over_current_alarm_flags_the_trial_in_report_and_table() {
     fs::write(counters.join("oc1_event_cnt"), "12\n").unwrap();
     let agent = Agent::start_with(&sandbox, tree.flags(&sandbox));
     let cells = cells_of_a_run(&sandbox, &agent);
-    assert!(cells.contains("over_current"), "{cells}");
+    assert!(cells.contains("current_alarm"), "{cells}");
     let page = fs::read_to_string(sandbox.work().join("run/report.html")).unwrap();
     assert!(page.contains("the board may have been throttled"));
     let read: Vec<_> = agent

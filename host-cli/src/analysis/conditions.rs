@@ -6,30 +6,33 @@
 //! Source: TI SBOS576, "Averaging" (an exponential filter); Linux
 //! Documentation/hwmon/ina3221.rst.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wattline_protocol::record::{AlarmCounts, ChipKind, DriverAttribute, SettingOutcome};
 
+use super::model::Reason;
 use crate::recording::Recording;
 
 /// Averaging of an INA3221's configuration: bits 11:9, 0 is none (SBOS576).
 const AVERAGING_BITS: u16 = 0x0e00;
 
-/// Trials, as (epoch, trial), within which an alarm was raised or a counter rose.
-pub(super) fn over_currents(recording: &Recording) -> BTreeSet<(u32, u32)> {
+/// What the alarms say of each trial, by (epoch, trial): a counter that rose tells of
+/// an over-current that the board answered by slowing down, an alarm alone that a
+/// current was above its limit.
+pub(super) fn over_currents(recording: &Recording) -> BTreeMap<(u32, u32), Reason> {
     let mut before: Option<(u32, &AlarmCounts)> = None;
-    let mut rose = BTreeSet::new();
+    let mut reasons = BTreeMap::new();
     for counts in &recording.alarm_counts {
         let (epoch, now) = (counts.epoch, &counts.record);
         let earlier = before.filter(|(of, _)| *of == epoch).map(|(_, counts)| counts);
-        if let (Some(trial), Some(earlier)) = (now.trial, earlier)
-            && now.rose_since(earlier)
-        {
-            rose.insert((epoch, trial));
+        if let (Some(trial), Some(earlier)) = (now.trial, earlier) {
+            let rose = now.rose_since(earlier).then_some(Reason::OverCurrent);
+            let reason = rose.or_else(|| now.is_raised().then_some(Reason::CurrentAlarm));
+            reasons.extend(reason.map(|reason| ((epoch, trial), reason)));
         }
         before = Some((epoch, now));
     }
-    rose
+    reasons
 }
 
 /// Epochs in which an INA3221 averaged: by its configuration, or by a driver
@@ -115,7 +118,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::analyse;
-    use crate::analysis::model::{Reason, Verdict};
+    use crate::analysis::model::{Analysis, Verdict};
     use crate::recording::InEpoch;
     use crate::recording::synthetic::Synthetic;
 
@@ -126,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trial_in_which_a_counter_rose_is_flagged_and_its_cell_with_it() {
+    fn a_counter_that_rose_makes_a_trial_invalid_and_an_alarm_alone_flags_it() {
         let mut recording = Synthetic::default().recording();
         let whole = analyse(&recording, &[]).unwrap();
         let first = &whole.windows[0];
@@ -134,15 +137,26 @@ mod tests {
         recording.alarm_counts =
             vec![counts(epoch, None, 3), counts(epoch, Some(trial), 5), counts(epoch, Some(99), 5)];
         let analysis = analyse(&recording, &[]).unwrap();
-        let of = |reason| {
+        let with = |analysis: &Analysis, reason| -> Vec<(u32, Verdict)> {
             let windows = analysis.windows.iter();
-            windows.filter(|w| w.judgement.reasons.contains(&reason)).map(|w| w.trial).collect()
+            let windows = windows.filter(|w| w.judgement.reasons.contains(&reason));
+            windows.map(|w| (w.trial, w.judgement.verdict)).collect()
         };
-        let flagged: Vec<u32> = of(Reason::OverCurrent);
-        assert_eq!(flagged, [trial]);
-        let cell = analysis.cells.iter().find(|cell| cell.cell.cell == first.cell).unwrap();
-        assert!(cell.judgement.reasons.contains(&Reason::OverCurrent));
-        assert_eq!(cell.judgement.verdict, Verdict::Flagged);
+        assert_eq!(with(&analysis, Reason::OverCurrent), [(trial, Verdict::Invalid)]);
+        let cell_of = |analysis: &Analysis| {
+            let mut cells = analysis.cells.iter();
+            cells.find(|cell| cell.cell.cell == first.cell).unwrap().judgement.clone()
+        };
+        assert!(cell_of(&analysis).reasons.contains(&Reason::FewWindows));
+        let name = "1-0040 curr1_crit_alarm".into();
+        let mut alarm = counts(epoch, Some(trial), 3);
+        alarm.record.counts.push(AlarmCount { name, kind: AlarmKind::Flag, value: 1 });
+        recording.alarm_counts = vec![counts(epoch, None, 3), alarm];
+        let alarmed = analyse(&recording, &[]).unwrap();
+        assert_eq!(with(&alarmed, Reason::OverCurrent), []);
+        let [(of, verdict)] = with(&alarmed, Reason::CurrentAlarm)[..] else { panic!() };
+        assert!(of == trial && verdict < Verdict::Invalid);
+        assert!(cell_of(&alarmed).reasons.contains(&Reason::CurrentAlarm));
         // A counter of another start of the agent began elsewhere.
         recording.alarm_counts = vec![counts(epoch + 1, None, 3), counts(epoch, Some(trial), 5)];
         assert!(over_currents(&recording).is_empty());

@@ -165,9 +165,10 @@ pub enum Reason {
     /// The rails are a power chip's own converters, which see a part of the
     /// board.
     Estimate,
-    /// An over-current alarm was raised, or the board counted one, within the
-    /// trial.
+    /// The board counted an over-current within the trial, and so slowed itself down.
     OverCurrent,
+    /// A current was above the limit of an alarm within the trial.
+    CurrentAlarm,
     /// A chip averages by a filter that mixes what was before a window into it.
     Averaged,
     /// The board slowed itself down within the trial, by heat or as its firmware says.
@@ -210,6 +211,7 @@ impl Reason {
             Self::Repeated => "repeated",
             Self::Estimate => "estimate",
             Self::OverCurrent => "over_current",
+            Self::CurrentAlarm => "current_alarm",
             Self::Averaged => "averaged",
             Self::Throttled => "throttled",
             Self::UnderVoltage => "under_voltage",
@@ -250,7 +252,10 @@ impl Reason {
                 "an estimate: the power chip's own converters see a part of the board, not its input"
             }
             Self::OverCurrent => {
-                "an over-current alarm or counter rose within the trial: the board may have been \
+                "the board counted an over-current within the trial: it slows itself down then"
+            }
+            Self::CurrentAlarm => {
+                "an over-current alarm was raised within the trial: the board may have been \
                  throttled"
             }
             Self::Aggregated => {

@@ -32,6 +32,7 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::NoSamples
         | Reason::Overrange
         | Reason::Mixed
+        | Reason::OverCurrent
         | Reason::Throttled
         | Reason::PowerModeChanged
         | Reason::Repeated => Verdict::Invalid,
@@ -45,7 +46,7 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::NoTotalRail
         | Reason::FewWindows
         | Reason::TrialFailed
-        | Reason::OverCurrent
+        | Reason::CurrentAlarm
         | Reason::Averaged
         | Reason::UnderVoltage
         | Reason::FrequencyMoved

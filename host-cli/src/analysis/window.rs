@@ -42,7 +42,7 @@ pub(super) struct Windows<'a> {
     spans: BTreeMap<(u32, u32), Vec<InferenceSpan>>,
     ends: BTreeMap<(u32, u32), TrialEnd>,
     idles: &'a [Idle],
-    over_currents: BTreeSet<(u32, u32)>,
+    over_currents: BTreeMap<(u32, u32), Reason>,
     averaged: BTreeSet<u32>,
     states: BTreeMap<(u32, u32), BTreeSet<Reason>>,
 }
@@ -123,8 +123,7 @@ impl<'a> Windows<'a> {
         reasons.extend((!measured.total).then_some(Reason::NoTotalRail));
         reasons.extend(measured.is_estimate().then_some(Reason::Estimate));
         reasons.extend(self.warm_up_reason((epoch, trial)));
-        let rose = self.over_currents.contains(&(epoch, trial));
-        reasons.extend(rose.then_some(Reason::OverCurrent));
+        reasons.extend(self.over_currents.get(&(epoch, trial)));
         reasons.extend(self.states.get(&(epoch, trial)).into_iter().flatten());
         let is_averaged = self.averaged.contains(&epoch);
         reasons.extend(is_averaged.then_some(Reason::Averaged));

@@ -41,15 +41,19 @@ pub struct AlarmCounts {
 }
 
 impl AlarmCounts {
-    /// Whether an alarm was raised, or a counter rose, since `before` was read.
+    /// Whether an alarm stands, or stood since the reading before.
+    #[must_use]
+    pub fn is_raised(&self) -> bool {
+        self.counts.iter().any(|now| now.kind == AlarmKind::Flag && now.value != 0)
+    }
+
+    /// Whether a counter of events rose since `before` was read.
     #[must_use]
     pub fn rose_since(&self, before: &Self) -> bool {
-        self.counts.iter().any(|now| match now.kind {
-            AlarmKind::Flag => now.value != 0,
-            AlarmKind::Count => before
-                .counts
-                .iter()
-                .any(|earlier| earlier.name == now.name && now.value > earlier.value),
+        let mut counters = self.counts.iter().filter(|now| now.kind == AlarmKind::Count);
+        counters.any(|now| {
+            let mut earlier = before.counts.iter().filter(|earlier| earlier.name == now.name);
+            earlier.any(|earlier| now.value > earlier.value)
         })
     }
 }
@@ -70,9 +74,13 @@ mod tests {
         };
         let (flag, count) = (AlarmKind::Flag, AlarmKind::Count);
         let before = counts(None, &[("a", flag, 1), ("oc1", count, 7)]);
-        assert!(!counts(Some(0), &[("a", flag, 0), ("oc1", count, 7)]).rose_since(&before));
-        assert!(counts(Some(0), &[("a", flag, 1), ("oc1", count, 7)]).rose_since(&before));
-        assert!(counts(Some(0), &[("oc1", count, 8)]).rose_since(&before));
-        assert!(!counts(Some(0), &[("oc2", count, 9)]).rose_since(&before));
+        let seen = |now: &[(&str, AlarmKind, u64)]| {
+            let now = counts(Some(0), now);
+            (now.is_raised(), now.rose_since(&before))
+        };
+        assert_eq!(seen(&[("a", flag, 0), ("oc1", count, 7)]), (false, false));
+        assert_eq!(seen(&[("a", flag, 1), ("oc1", count, 7)]), (true, false));
+        assert_eq!(seen(&[("oc1", count, 8)]), (false, true));
+        assert_eq!(seen(&[("oc2", count, 9)]), (false, false));
     }
 }
