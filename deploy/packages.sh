@@ -98,10 +98,10 @@ papers() { # PROGRAM TREE
 agent_tree() { # PROGRAM TREE
     local program=$1 tree=$2 unit
     put 0755 "$program" "$tree/usr/bin/wattline-agent"
-    for unit in wattline-agent.service wattline-{runner,board}.socket wattline-{runner,board}@.service; do
+    for unit in wattline-{agent,gate}.service wattline-{runner,board}.socket wattline-{runner,board}@.service; do
         put 0644 "systemd/$unit" "$tree/usr/lib/systemd/system/$unit"
     done
-    for unit in wattline-agent.service wattline-{runner,board}@.service; do
+    for unit in wattline-{agent,gate}.service wattline-{runner,board}@.service; do
         put 0644 "systemd/237/$unit.conf" "$tree/usr/lib/wattline/systemd-237/$unit.conf"
     done
     put 0644 systemd/wattline.sysusers.conf "$tree/usr/lib/sysusers.d/wattline.conf"

@@ -3,9 +3,11 @@
 //! Owns the flags and their help. Gives them no meaning: that is
 //! [`crate::command`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use wattline_pinned::{PeerName, Pin};
 
 use crate::byte_count::ByteCount;
 use crate::trigger::TriggerSpec;
@@ -26,6 +28,10 @@ pub enum AgentCommand {
     Serve(ServeArgs),
     /// Bridge standard input and output to a serving agent; starts one where none serves
     Stdio(ServeArgs),
+    /// Let hosts in over TLS 1.3 with pinned keys, and bridge them to the agent's socket
+    Gate(GateArgs),
+    /// The gate's key, and the keys that it lets in
+    Keys(KeysArgs),
     /// Ask the agent that serves who it is; exit 1 where none answers
     Hello(HelloArgs),
     /// List the power rails of this board
@@ -178,6 +184,81 @@ pub enum SimulatedChip {
     Ina3221,
     /// Rail VIN (total)
     Ina226,
+}
+
+/// Flags of `gate`.
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("way").required(true).args(["listen", "dial"]))]
+pub struct GateArgs {
+    /// Listen there, such as 0.0.0.0:7425; off loopback only with a host's key among the pins
+    #[arg(long, value_name = "ADDR:PORT", env = "WATTLINE_GATE_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Dial a host that listens, for a board behind NAT
+    #[arg(long, value_name = "HOST:PORT", env = "WATTLINE_GATE_DIAL", value_parser = dial_target)]
+    pub dial: Option<String>,
+    /// Socket of the agent [default: as `serve` chooses it]
+    #[arg(long, value_name = "PATH", env = "WATTLINE_SOCKET")]
+    pub socket: Option<PathBuf>,
+    /// Where keys and pins lie
+    #[command(flatten)]
+    pub keys: KeyFolderArgs,
+    /// See that it could serve, and end
+    #[arg(long)]
+    pub check: bool,
+}
+
+/// HOST:PORT as it is dialled.
+fn dial_target(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    let good = parts.is_some_and(|(host, port)| {
+        !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+    });
+    if good { Ok(text.to_owned()) } else { Err("that is not HOST:PORT".to_owned()) }
+}
+
+/// Where keys and pins lie.
+#[derive(Debug, Clone, Args)]
+pub struct KeyFolderArgs {
+    /// Folder of keys and pins [default: /var/lib/wattline-gate where it is, else wattline/keys in
+    /// the state folder]
+    #[arg(long, value_name = "DIR", env = "WATTLINE_KEYS", global = true)]
+    pub keys: Option<PathBuf>,
+}
+
+/// Flags of `keys`.
+#[derive(Debug, Clone, Args)]
+pub struct KeysArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: KeysVerb,
+    /// Where keys and pins lie
+    #[command(flatten)]
+    pub keys: KeyFolderArgs,
+}
+
+/// What is done with keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeysVerb {
+    /// Print this board's pin, which hosts are given; its key is made where there is none
+    Show,
+    /// Print the keys that are let in
+    List,
+    /// Let a key in
+    Add {
+        /// Whose it is, such as ana@desk
+        name: PeerName,
+        /// wattline-key:ed25519:… as `wattline keys show` prints it there
+        pin: Pin,
+    },
+    /// Let a key in no more; its links are cut
+    Revoke {
+        /// Its name or pin
+        who: String,
+    },
+    /// Make a new key; the one before is shown to hosts that know that one alone
+    Rotate,
+    /// End a rotation: remove the key before
+    Settle,
 }
 
 /// Flags of `hello`.

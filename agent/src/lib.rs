@@ -1,8 +1,9 @@
 //! Wattline on the board: samples power rails, runs networks, keeps records.
 //!
-//! Owns everything that touches the board. Two kinds of process come out of
-//! it: the sampler (`serve`), which owns I²C, recorder, spool and socket, and
-//! the runner, which owns candle. `ARCHITECTURE.md` has the map.
+//! Owns everything that touches the board. Three kinds of process come out of
+//! it: the sampler (`serve`), which owns I²C, recorder, spool and socket, the
+//! runner, which owns candle, and where one is asked for the gate, which owns TLS.
+//! `ARCHITECTURE.md` has the map.
 
 pub mod accuracy;
 pub mod args;
@@ -13,6 +14,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod engine;
+pub mod gate;
 pub mod infer;
 pub mod keyed;
 pub mod network;

@@ -12,6 +12,7 @@
 set -eu
 root=${DPKG_ROOT:-}
 units="wattline-agent.service wattline-runner.socket wattline-board.socket"
+sandboxed="wattline-agent.service wattline-gate.service wattline-runner@.service wattline-board@.service"
 
 # Whether systemd runs here; the tests say so by a folder.
 running() { [ -d "$root/run/systemd/system" ]; }
@@ -33,7 +34,7 @@ unlink_rules() {
 # own; why is said in them.
 link_old_systemd() {
     version=$(systemctl --version 2>/dev/null | sed -n '1s/^systemd \([0-9]*\).*/\1/p')
-    for unit in wattline-agent.service wattline-runner@.service wattline-board@.service; do
+    for unit in $sandboxed; do
         folder=$root/etc/systemd/system/$unit.d
         drop=/usr/lib/wattline/systemd-237/$unit.conf
         if [ -n "$version" ] && [ "$version" -lt 239 ]; then
@@ -45,7 +46,7 @@ link_old_systemd() {
     done
 }
 unlink_old_systemd() {
-    for unit in wattline-agent.service wattline-runner@.service wattline-board@.service; do
+    for unit in $sandboxed; do
         folder=$root/etc/systemd/system/$unit.d
         if [ -L "$folder/20-systemd-237.conf" ]; then rm -f "$folder/20-systemd-237.conf"; fi
         rmdir "$folder" 2>/dev/null || :
@@ -75,12 +76,14 @@ up() {
             systemctl restart "$unit" || say "$unit does not start: journalctl -u $unit"
         fi
     done
+    # Off unless somebody opened it.
+    systemctl try-restart wattline-gate.service || :
 }
 
 down() {
     unlink_old_systemd
     unlink_rules
-    for unit in $units; do
+    for unit in wattline-gate.service $units; do
         if running; then systemctl stop "$unit" || :; fi
         systemctl ${root:+--root="$root"} --quiet disable "$unit" 2>/dev/null || :
     done

@@ -3,10 +3,13 @@
 //! Owns the flags and their help. Gives them no meaning: that is
 //! [`crate::command`].
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use wattline_pinned::{PeerName, Pin};
 
 /// What a neural network costs on a board: how long, how many joules, how sure.
 #[derive(Debug, Parser)]
@@ -42,6 +45,8 @@ pub enum HostCommand {
     Networks(NetworksArgs),
     /// Install or upgrade the agent on a board over ssh
     Deploy(DeployArgs),
+    /// This machine's key for TLS, and the boards' keys that it takes
+    Keys(KeysArgs),
     /// Check this machine, and a board, for what measuring needs
     Doctor(DoctorArgs),
     /// Print completions for a shell
@@ -56,7 +61,8 @@ pub enum HostCommand {
 pub struct RunArgs {
     /// Campaign file; flags win over its values
     pub campaign: Option<PathBuf>,
-    /// Board: simulated[:ina226], local, ssh://user@host, unix:/path, or a configured name
+    /// Board: simulated[:ina226], local, ssh://user@host, tls://host:port, listen://address:port,
+    /// unix:/path, or a configured name; several, or a group, with commas
     #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
     pub on: Option<String>,
     /// Networks, such as alexnet,resnet18, or graph files ending in .toml or .json on the board
@@ -125,7 +131,7 @@ pub struct WatchArgs {
 /// Flags of `status`.
 #[derive(Debug, Clone, Args)]
 pub struct StatusArgs {
-    /// Board
+    /// Board, or several with commas
     #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
     pub on: Option<String>,
     /// One JSON object
@@ -136,9 +142,9 @@ pub struct StatusArgs {
 /// Flags of `stop`.
 #[derive(Debug, Clone, Args)]
 pub struct StopArgs {
-    /// Directory or id of a run
+    /// Directory or id of a run, also of several boards
     pub run: String,
-    /// Board [default: the one the run was started on]
+    /// Board [default: the one the run was started on, or all]
     #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
     pub on: Option<String>,
     /// Stop it although another user or machine controls it (yours goes by WATTLINE_NAME, or
@@ -150,9 +156,9 @@ pub struct StopArgs {
 /// Flags of `fetch`.
 #[derive(Debug, Clone, Args)]
 pub struct FetchArgs {
-    /// Directory or id of a run
+    /// Directory or id of a run, also of several boards
     pub run: String,
-    /// Board [default: the one the run was started on]
+    /// Board [default: the one the run was started on, or all]
     #[arg(long, value_name = "BOARD", env = "WATTLINE_BOARD")]
     pub on: Option<String>,
     /// Directory of the run [default: where it lies, else wattline-runs/ID]
@@ -286,6 +292,14 @@ pub struct DeployArgs {
     /// Bring this wattline-runner-cuda, built on or for the board
     #[arg(long, value_name = "FILE")]
     pub cuda_runner: Option<PathBuf>,
+    /// Let this machine in over TLS with pinned keys as well: PORT or ADDRESS:PORT of the board to
+    /// listen at, or `off`; keys are exchanged over ssh
+    #[arg(long, value_name = "PORT", conflicts_with_all = ["rollback", "remove"])]
+    pub tls: Option<GatePlace>,
+    /// For a board behind NAT: have it dial this machine, as the board names it; here it is
+    /// listen://0.0.0.0:PORT
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["tls", "rollback", "remove"])]
+    pub tls_dial: Option<String>,
     /// Say what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -295,6 +309,72 @@ pub struct DeployArgs {
     /// Remove the agent; its records stay
     #[arg(long, conflicts_with_all = ["agent", "cuda_runner"])]
     pub remove: bool,
+}
+
+/// Where a board's gate is to listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatePlace {
+    /// There.
+    At(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+impl FromStr for GatePlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        let everywhere = |port: u16| SocketAddr::from(([0, 0, 0, 0], port));
+        let place = text.parse().map(everywhere).or_else(|_| text.parse::<SocketAddr>());
+        let place = place.map_err(|_| "that is no PORT, ADDRESS:PORT or off".to_owned())?;
+        if place.port() == 0 { Err("a port from 1 on".to_owned()) } else { Ok(Self::At(place)) }
+    }
+}
+
+/// Flags of `keys`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "A board is called HOST:PORT, as in tls://HOST:PORT, or by the name that a \
+    listen://ADDRESS:PORT/NAME has. Rotation: `keys rotate`; `deploy BOARD --tls PORT` for each \
+    board, which gives it the new key; `keys settle`; on each board `keys revoke PIN --on BOARD` \
+    for the old one. A board's own key: the same with --on BOARD. Keys lie in wattline/keys of the \
+    configuration folder (WATTLINE_KEYS names another)."
+)]
+pub struct KeysArgs {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: KeysVerb,
+    /// Do it with the keys of this board's gate, over ssh
+    #[arg(long, value_name = "BOARD", global = true)]
+    pub on: Option<String>,
+}
+
+/// What is done with keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeysVerb {
+    /// Print one's own pin, which the other side is given; a key is made where there is none
+    Show,
+    /// Print the keys that are taken
+    List,
+    /// Take a key
+    Add {
+        /// Whose it is, such as orin:7425
+        name: PeerName,
+        /// wattline-key:ed25519:… as `keys show` prints it on the other side
+        pin: Pin,
+    },
+    /// Take a key no more; links that it has end
+    Revoke {
+        /// Its name or pin
+        who: String,
+    },
+    /// Make a new key; the one before is used where the other side knows that one alone
+    Rotate,
+    /// End a rotation: remove the key before
+    Settle,
 }
 
 /// Flags of `doctor`.

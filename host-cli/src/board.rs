@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use thiserror::Error;
+use wattline_pinned::PeerName;
 use wattline_protocol::record::ChipKind;
 
 /// A board's address.
@@ -27,6 +29,29 @@ pub enum BoardAddress {
     },
     /// The socket of a serving agent.
     Unix(PathBuf),
+    /// A board's gate, over TLS with pinned keys.
+    Tls {
+        /// Name or address; IPv6 without brackets.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A board behind NAT, whose gate dials this machine.
+    Listen {
+        /// Where this machine listens.
+        at: SocketAddr,
+        /// The board's name among the pins; any that is known where there is none.
+        name: Option<PeerName>,
+    },
+}
+
+/// A board as it was named, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedBoard {
+    /// Its name or address, as typed or as the group has it.
+    pub name: String,
+    /// Where it is.
+    pub address: BoardAddress,
 }
 
 /// Why a text is not a board.
@@ -50,11 +75,35 @@ pub enum BoardError {
         /// What was given.
         text: String,
     },
-    /// TLS, which this version does not speak.
-    #[error("board `{text}`: this version speaks no TLS yet")]
+    /// A gate without its host or port.
+    #[error("board `{text}` is not tls://host or tls://host:port")]
     Tls {
         /// What was given.
         text: String,
+    },
+    /// A place to listen at that is none.
+    #[error("board `{text}` is not listen://ADDRESS:PORT or listen://ADDRESS:PORT/NAME")]
+    Listen {
+        /// What was given.
+        text: String,
+    },
+    /// The same board twice.
+    #[error("board `{name}` is named twice")]
+    Twice {
+        /// Its name.
+        name: String,
+    },
+    /// A group that holds none.
+    #[error("group `{name}` of the configuration has no boards")]
+    NoBoards {
+        /// The group.
+        name: String,
+    },
+    /// A name of the configuration that could be either.
+    #[error("`{name}` is a board and a group in the configuration")]
+    BoardAndGroup {
+        /// The name.
+        name: String,
     },
     /// Neither an address nor a name of the configuration.
     #[error("board `{text}` is neither an address nor a name in the configuration{}", known(names))]
@@ -79,10 +128,45 @@ impl BoardAddress {
         if let Some(address) = Self::parse_address(text)? {
             return Ok(address);
         }
-        let names = || configuration.boards.keys().cloned().collect();
+        let names = || {
+            let groups = configuration.groups.keys();
+            configuration.boards.keys().chain(groups).cloned().collect()
+        };
         let unknown = || BoardError::Unknown { text: text.to_owned(), names: names() };
         let board = configuration.boards.get(text).ok_or_else(unknown)?;
         Self::parse_address(&board.address)?.ok_or_else(unknown)
+    }
+
+    /// Parses a list of BOARD and of groups, separated by commas.
+    ///
+    /// # Errors
+    /// [`BoardError`] naming the text that is none, or the board that is there twice.
+    pub fn parse_list(
+        text: &str,
+        configuration: &Configuration,
+    ) -> Result<Vec<NamedBoard>, BoardError> {
+        let mut boards: Vec<NamedBoard> = Vec::new();
+        for name in text.split(',').map(str::trim) {
+            let alone = [name.to_owned()];
+            let members = match configuration.groups.get(name) {
+                Some(_) if configuration.boards.contains_key(name) => {
+                    return Err(BoardError::BoardAndGroup { name: name.to_owned() });
+                }
+                Some(members) if members.is_empty() => {
+                    return Err(BoardError::NoBoards { name: name.to_owned() });
+                }
+                Some(members) => members.as_slice(),
+                None => &alone,
+            };
+            for member in members {
+                let address = Self::parse(member, configuration)?;
+                if boards.iter().any(|board| board.address == address) {
+                    return Err(BoardError::Twice { name: member.clone() });
+                }
+                boards.push(NamedBoard { name: member.clone(), address });
+            }
+        }
+        Ok(boards)
     }
 
     fn parse_address(text: &str) -> Result<Option<Self>, BoardError> {
@@ -107,8 +191,15 @@ impl BoardAddress {
         if let Some(host) = text.strip_prefix("ssh://") {
             return Self::parse_ssh(text, host).map(Some);
         }
-        if text.starts_with("tls://") {
-            return Err(BoardError::Tls { text: owned() });
+        if let Some(place) = text.strip_prefix("tls://") {
+            return Self::parse_tls(place)
+                .map(Some)
+                .ok_or_else(|| BoardError::Tls { text: owned() });
+        }
+        if let Some(place) = text.strip_prefix("listen://") {
+            return Self::parse_listen(place)
+                .map(Some)
+                .ok_or_else(|| BoardError::Listen { text: owned() });
         }
         Ok(None)
     }
@@ -133,6 +224,32 @@ impl BoardAddress {
         Ok(Self::Ssh { target: target.to_owned(), port })
     }
 
+    /// HOST, HOST:PORT, [IPv6] or [IPv6]:PORT.
+    fn parse_tls(place: &str) -> Option<Self> {
+        let place = place.strip_suffix('/').unwrap_or(place);
+        let (host, port) = match place.strip_prefix('[').map(|rest| rest.split_once(']')) {
+            Some(bracketed) => {
+                let (host, rest) = bracketed?;
+                host.parse::<std::net::Ipv6Addr>().ok()?;
+                (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
+            }
+            None => place.split_once(':').map_or((place, Some("")), |(h, p)| (h, Some(p))),
+        };
+        let port = match port? {
+            "" if !place.ends_with(':') => wattline_pinned::DEFAULT_PORT,
+            port => port.parse().ok().filter(|port| *port > 0)?,
+        };
+        let fits = |c: char| c.is_ascii_alphanumeric() || "._-:".contains(c);
+        let good = !host.is_empty() && !host.starts_with('-') && host.chars().all(fits);
+        good.then(|| Self::Tls { host: host.to_owned(), port })
+    }
+
+    fn parse_listen(place: &str) -> Option<Self> {
+        let (at, name) = place.split_once('/').map_or((place, None), |(a, n)| (a, Some(n)));
+        let name = name.filter(|name| !name.is_empty());
+        Some(Self::Listen { at: at.parse().ok()?, name: name.map(str::parse).transpose().ok()? })
+    }
+
     /// The word that a run's id ends in: which kind of board it was.
     #[must_use]
     pub fn short_name(&self) -> String {
@@ -149,6 +266,8 @@ impl BoardAddress {
                 plain(target.rsplit_once('@').map_or(target.as_str(), |(_, host)| host))
             }
             Self::Unix(path) => plain(&path.file_stem().unwrap_or_default().to_string_lossy()),
+            Self::Tls { host, .. } => plain(host),
+            Self::Listen { name, .. } => plain(name.as_ref().map_or("board", PeerName::as_str)),
         }
     }
 }
@@ -162,6 +281,10 @@ impl fmt::Display for BoardAddress {
             Self::Ssh { target, port: None } => write!(f, "ssh://{target}"),
             Self::Ssh { target, port: Some(port) } => write!(f, "ssh://{target}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tls { host, port } if host.contains(':') => write!(f, "tls://[{host}]:{port}"),
+            Self::Tls { host, port } => write!(f, "tls://{host}:{port}"),
+            Self::Listen { at, name: None } => write!(f, "listen://{at}"),
+            Self::Listen { at, name: Some(name) } => write!(f, "listen://{at}/{name}"),
         }
     }
 }
@@ -175,6 +298,9 @@ pub struct Configuration {
     /// Boards by name.
     #[serde(default)]
     pub boards: BTreeMap<String, BoardEntry>,
+    /// Boards that are named together: names or addresses.
+    #[serde(default)]
+    pub groups: BTreeMap<String, Vec<String>>,
 }
 
 /// One board of the configuration.
@@ -243,10 +369,16 @@ mod tests {
             "ssh://user@host",
             "ssh://host:2222",
             "unix:/run/a.sock",
+            "tls://orin:7425",
+            "tls://[fe80::1]:7425",
+            "listen://0.0.0.0:7425",
+            "listen://[::]:7425/orin",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert_eq!(parse("simulated:ina3221").unwrap(), parse("simulated").unwrap());
+        assert_eq!(parse("tls://orin").unwrap().to_string(), "tls://orin:7425");
+        assert_eq!(parse("tls://[::1]/").unwrap().to_string(), "tls://[::1]:7425");
     }
 
     #[test]
@@ -261,9 +393,38 @@ mod tests {
     }
 
     #[test]
+    fn several_boards_and_groups_become_a_list_without_doubles() {
+        let text = "[boards.a]\naddress = 'ssh://lab@a'\n[groups]\n\
+            lab = ['a', 'tls://b:7425']\nnone = []\na = ['local']\n";
+        let configuration: Configuration = toml::from_str(text).unwrap();
+        let list = |text: &str| BoardAddress::parse_list(text, &configuration);
+        let names = |boards: Vec<NamedBoard>| -> Vec<String> {
+            boards.into_iter().map(|board| format!("{} {}", board.name, board.address)).collect()
+        };
+        assert_eq!(
+            names(list("lab, simulated").unwrap()),
+            ["a ssh://lab@a", "tls://b:7425 tls://b:7425", "simulated simulated"]
+        );
+        assert_eq!(list("lab,tls://b"), Err(BoardError::Twice { name: "tls://b".into() }));
+        assert_eq!(list("none"), Err(BoardError::NoBoards { name: "none".into() }));
+        assert_eq!(list("a"), Err(BoardError::BoardAndGroup { name: "a".into() }));
+        for bad in ["local,", "", "local,nobody"] {
+            assert!(matches!(list(bad), Err(BoardError::Unknown { .. })), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_host_that_ssh_would_take_for_an_option_is_refused() {
         for bad in ["ssh://-oProxyCommand=x", "ssh://", "ssh://a b", "ssh://h:99999", "unix:"] {
             assert!(parse(bad).is_err(), "{bad}");
+        }
+        for bad in
+            ["tls://", "tls://:1", "tls://h:", "tls://h:0", "tls://h:x", "tls://[::1", "tls://-h"]
+        {
+            assert!(matches!(parse(bad), Err(BoardError::Tls { .. })), "{bad}");
+        }
+        for bad in ["listen://7425", "listen://host:7425", "listen://0.0.0.0:1/a b"] {
+            assert!(matches!(parse(bad), Err(BoardError::Listen { .. })), "{bad}");
         }
         assert!(matches!(parse("simulated:ina999"), Err(BoardError::Chip { .. })));
     }

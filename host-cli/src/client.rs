@@ -91,6 +91,8 @@ impl ClientError {
     pub fn may_come_back(&self) -> bool {
         matches!(self, Self::Cut { .. } | Self::Io { .. } | Self::ClosedAtOnce { .. })
             || matches!(self, Self::Connect(ConnectError::Socket { .. }))
+            || matches!(self, Self::Connect(ConnectError::Tls { source, .. })
+                if source.may_come_back())
             || matches!(self, Self::Farewell { farewell, .. } if comes_back(*farewell))
     }
 }
@@ -122,9 +124,10 @@ const fn farewell_text(farewell: Farewell) -> &'static str {
 }
 
 /// Who this program is to a board: `WATTLINE_NAME`, or user and machine.
-fn introduction(purpose: Purpose) -> Introduction {
+#[must_use]
+pub fn own_name() -> String {
     let given = std::env::var(NAME_VARIABLE).ok().filter(|name| !name.is_empty());
-    let name = given.unwrap_or_else(|| {
+    given.unwrap_or_else(|| {
         let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
         let machine = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
         format!(
@@ -132,8 +135,11 @@ fn introduction(purpose: Purpose) -> Introduction {
             user.unwrap_or_else(|_| nix::unistd::getuid().to_string()),
             machine.unwrap_or_else(|| "localhost".into())
         )
-    });
-    Introduction { name: HostName::of(&name), purpose, process: std::process::id() }
+    })
+}
+
+fn introduction(purpose: Purpose) -> Introduction {
+    Introduction { name: HostName::of(&own_name()), purpose, process: std::process::id() }
 }
 
 /// A conversation that has begun.

@@ -12,6 +12,7 @@
 
 mod agent;
 mod frames;
+mod gate;
 mod glibc;
 mod process;
 mod sandbox;
@@ -22,6 +23,7 @@ mod wait;
 
 pub use agent::{Agent, AgentFlags};
 pub use frames::Frames;
+pub use gate::{Gate, free_port, host_pin};
 pub use glibc::{Glibc, needed_glibc};
 pub use process::{Outcome, Process};
 pub use sandbox::{SMALL, SMALLEST, Sandbox, is_root, program};

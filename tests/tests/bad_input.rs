@@ -101,7 +101,10 @@ fn a_board_that_is_no_board_is_refused_with_what_may_be_written() {
     for board in ["orin1", "", "simulated:ina9", "unix:", "ssh://", "ssh://-oProxyCommand=x"] {
         sandbox.small_run(board, "run").fails_with(2, &["board", board]);
     }
-    sandbox.small_run("tls://host:1", "run").fails_with(2, &["tls://host:1"]);
+    for board in ["tls://", "tls://host:0", "listen://host:7425"] {
+        sandbox.small_run(board, "run").fails_with(2, &["board", board]);
+    }
+    sandbox.small_run("tls://host:1", "run").fails_with(1, &["tls://host:1", "no key of host:1"]);
     let without = sandbox.wattline(&[&["run"], &SMALLEST[..]].concat());
     without.fails_with(2, &["--on simulated"]);
     fs::create_dir_all(sandbox.path("home/config/wattline")).unwrap();

@@ -36,7 +36,7 @@ fn dependencies(package: &str) -> Vec<String> {
 
 fn sources() -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = ["protocol", "agent", "host-cli", "deploy", "tests"]
+    let mut folders: Vec<PathBuf> = ["protocol", "pinned", "agent", "host-cli", "deploy", "tests"]
         .into_iter()
         .map(|folder| root().join(folder))
         .collect();
@@ -80,6 +80,37 @@ fn the_agent_does_not_know_the_host() {
     let names = dependencies("wattline-agent");
     for absent in ["wattline", "rusqlite", "maud"] {
         assert!(!names.iter().any(|name| name == absent), "wattline-agent links {absent}");
+    }
+}
+
+#[test]
+fn tls_is_rustls_over_ring_and_the_crate_of_pins_opens_no_socket() {
+    let names = dependencies("wattline-pinned");
+    for absent in ["tokio", "tokio-rustls", "aws-lc-rs", "openssl-sys", "wattline-protocol"] {
+        assert!(!names.iter().any(|name| name == absent), "wattline-pinned links {absent}");
+    }
+    assert!(names.iter().any(|name| name == "ring"));
+    for package in ["wattline", "wattline-agent"] {
+        let names = dependencies(package);
+        assert!(names.iter().any(|name| name == "wattline-pinned"), "{package}");
+        let absent =
+            ["aws-lc-rs", "openssl-sys", "native-tls", "rustls-native-certs", "webpki-roots"];
+        for absent in absent {
+            assert!(!names.iter().any(|name| name == absent), "{package} links {absent}");
+        }
+    }
+}
+
+#[test]
+fn tls_stands_in_the_named_places_only() {
+    let places =
+        ["pinned/", "agent/src/gate/", "host-cli/src/connect/tls.rs", "tests/tests/fences.rs"];
+    for (path, text) in sources() {
+        let path = path.display().to_string();
+        let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let found = code.into_iter().any(|line| line.contains("rustls"));
+        let allowed = places.iter().any(|place| path.starts_with(place));
+        assert!(!found || allowed, "{path} speaks TLS itself");
     }
 }
 

@@ -51,6 +51,19 @@ fn root_is_exposed_to_1_3_at_most_and_writes_clocks_alone() {
 }
 
 #[test]
+fn the_gate_is_exposed_to_1_1_at_most_and_opened_by_nobody_but_its_owner() {
+    exposure_is_at_most("wattline-gate.service", 11);
+    let text = std::fs::read_to_string(unit("wattline-gate.service")).unwrap();
+    // Without the file it does not start, and no package writes it.
+    assert!(text.lines().any(|line| line == "EnvironmentFile=/etc/wattline/gate.env"));
+    assert!(text.lines().any(|line| line == "User=wattline-gate"));
+    let setup = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/package/board-setup.sh");
+    let setup = std::fs::read_to_string(setup).unwrap();
+    let enabled = setup.lines().find(|line| line.starts_with("units=")).unwrap();
+    assert!(!enabled.contains("gate"), "{enabled}");
+}
+
+#[test]
 fn the_service_restores_drivers_after_each_of_its_ends_as_root() {
     let service = std::fs::read_to_string(unit("wattline-agent.service")).unwrap();
     let deployed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/board/10-deploy.conf");
@@ -78,12 +91,14 @@ fn a_unit_without_a_sandbox_is_told_apart() {
 
 /// Directives of units that came after systemd 229, with the version that brought
 /// them (systemd's NEWS); those without an entry are older.
-const SINCE: [(&str, u32); 24] = [
+const SINCE: [(&str, u32); 26] = [
     ("StartLimitIntervalSec", 230),
     ("MemoryMax", 231),
     ("MemoryDenyWriteExecute", 231),
     ("ReadWritePaths", 231),
     ("RestrictRealtime", 231),
+    ("InaccessiblePaths", 231),
+    ("PrivateUsers", 232),
     ("RemoveIPC", 232),
     ("MemorySwapMax", 232),
     ("ProtectKernelModules", 232),
@@ -107,18 +122,20 @@ const SINCE: [(&str, u32); 24] = [
 /// The same of 248, which has one that the units use.
 const SINCE_248: &str = "PrivateIPC";
 /// Older ones that the units use: a new word is looked up before it is added.
-const OLD: [&str; 45] = [
+const OLD: [&str; 48] = [
     "Description",
     "Documentation",
     "After",
     "Wants",
     "Type",
+    "EnvironmentFile",
     "ExecStart",
     "ExecStartPre",
     "ExecStartPost",
     "ExecStopPost",
     "Restart",
     "RestartSec",
+    "RestartPreventExitStatus",
     "WatchdogSec",
     "User",
     "Group",
@@ -138,6 +155,7 @@ const OLD: [&str; 45] = [
     "ProtectHome",
     "PrivateTmp",
     "PrivateNetwork",
+    "PrivateDevices",
     "RestrictAddressFamilies",
     "DevicePolicy",
     "DeviceAllow",
@@ -185,7 +203,13 @@ fn groups<'a>(values: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 #[test]
 fn a_group_of_calls_that_systemd_237_does_not_know_is_forgotten_by_its_drop_in() {
-    for name in ["wattline-agent.service", "wattline-runner@.service", "wattline-board@.service"] {
+    let sandboxed = [
+        "wattline-agent.service",
+        "wattline-runner@.service",
+        "wattline-board@.service",
+        "wattline-gate.service",
+    ];
+    for name in sandboxed {
         let whole = std::fs::read_to_string(unit(name)).unwrap();
         let drop_in = std::fs::read_to_string(unit(&format!("237/{name}.conf"))).unwrap();
         let filters = |text| {

@@ -8,9 +8,11 @@ mod board;
 mod configured;
 mod doctor;
 mod drivers;
+mod gate;
 mod hand_over;
 mod hello;
 mod infer;
+mod keys;
 mod measured;
 mod networks;
 mod rails;
@@ -87,6 +89,8 @@ pub fn perform(cli: Cli) -> ExitCode {
     let result = match cli.command {
         AgentCommand::Serve(args) => serve::run(&args),
         AgentCommand::Stdio(args) => stdio::run(&args),
+        AgentCommand::Gate(args) => gate::run(&args),
+        AgentCommand::Keys(args) => keys::run(args),
         AgentCommand::Hello(args) => hello::run(&args),
         AgentCommand::Rails(args) => rails::run(&args),
         AgentCommand::Restore(args) => restore::run(&args),

@@ -1,7 +1,7 @@
 //! Who may come in: limits on peers that have asked for nothing yet.
 //!
-//! Owns the count of new connections. Pure: [`super::serve`] accepts, and turns
-//! away whom the door does not let in. A peer that is turned away costs one
+//! Owns the count of new connections. Pure: [`super::serve`] and the gate accept, and
+//! turn away whom the door does not let in. A peer that is turned away costs one
 //! accepted socket and a farewell of a few bytes, and no memory after that.
 //! Source of the bounds: records-and-reliability §4, "Exposure and limits".
 
@@ -15,7 +15,7 @@ const SECOND: Nanos = Nanos::from_secs(1);
 
 /// Counts new peers by the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Door {
+pub(crate) struct Door {
     since: BoardTime,
     let_in: u32,
     turned_away: u64,
@@ -24,13 +24,13 @@ pub(super) struct Door {
 impl Door {
     /// A door that nobody came through.
     #[must_use]
-    pub(super) const fn new(now: BoardTime) -> Self {
+    pub(crate) const fn new(now: BoardTime) -> Self {
         Self { since: now, let_in: 0, turned_away: 0 }
     }
 
     /// A peer knocks; false where too many came within this second.
     #[must_use]
-    pub(super) fn knock(&mut self, now: BoardTime) -> bool {
+    pub(crate) fn knock(&mut self, now: BoardTime) -> bool {
         if now - self.since >= SECOND {
             (self.since, self.let_in) = (now, 0);
         }
@@ -41,18 +41,24 @@ impl Door {
         may_enter
     }
 
+    /// True where nobody came within this second.
+    #[must_use]
+    pub(crate) fn is_quiet(&self, now: BoardTime) -> bool {
+        now - self.since >= SECOND
+    }
+
     /// A peer was turned away, for whatever reason; true where that is to be
     /// said: at the first, the tenth, the hundredth, so that a flood of them
     /// does not fill the journal.
     #[must_use]
-    pub(super) fn turn_away(&mut self) -> bool {
+    pub(crate) fn turn_away(&mut self) -> bool {
         self.turned_away = self.turned_away.saturating_add(1);
         self.turned_away == 10_u64.saturating_pow(self.turned_away.ilog10())
     }
 
     /// Peers turned away so far.
     #[must_use]
-    pub(super) const fn turned_away(&self) -> u64 {
+    pub(crate) const fn turned_away(&self) -> u64 {
         self.turned_away
     }
 }

@@ -5,7 +5,7 @@
 //! state ([`hub`]), so that nothing is shared and locked.
 
 pub mod cut;
-mod door;
+pub(crate) mod door;
 pub mod feed;
 pub mod hub;
 mod preflight;

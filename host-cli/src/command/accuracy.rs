@@ -51,10 +51,10 @@ fn ask(args: &AccuracyArgs) -> Result<ExitCode, Failure> {
             command.args(["--", target, &remote(&words)]);
             command
         }
-        BoardAddress::Unix(_) => {
+        BoardAddress::Unix(_) | BoardAddress::Tls { .. } | BoardAddress::Listen { .. } => {
             return Err(Failure::new(
                 Exit::Usage,
-                format!("board {address} cannot evaluate accuracy: a socket carries no images"),
+                format!("board {address} cannot evaluate accuracy: this link carries no images"),
                 "use --on local on that machine, or --on ssh://user@host",
             ));
         }

@@ -5,11 +5,13 @@
 //! for its hello, and put back what was where that fails.
 
 use std::io::{IsTerminal, stdin};
+use std::net::SocketAddr;
 
-use super::{board, line, say, unreachable};
-use crate::args::DeployArgs;
+use super::{board, keys, line, say, unreachable};
+use crate::args::{DeployArgs, GatePlace};
 use crate::board::BoardAddress;
-use crate::client::Client;
+use crate::client::{Client, own_name};
+use crate::connect::keys::{folder, name_of};
 use crate::deploy::bundle::{BOARD_SCRIPT, Bundle, BundleError, Program};
 use crate::deploy::plan::{self, PlanRefusal};
 use crate::deploy::probe::{self, BoardFacts, RootBy};
@@ -21,36 +23,74 @@ const STAGE: &str = ".cache/wattline";
 
 pub(super) async fn run(args: DeployArgs) -> Result<Exit, Failure> {
     let address = board(Some(&args.board), None)?;
-    let BoardAddress::Ssh { target, port } = &address else {
-        return Err(Failure::new(
-            Exit::Usage,
-            format!("{address} is not a board that is reached by ssh"),
-            "name one: wattline deploy ssh://user@host; simulated and local need no deploying",
-        ));
-    };
-    let deployment = Deployment {
-        remote: Remote { target: target.clone(), port: *port },
-        facts: ask(&Remote { target: target.clone(), port: *port }).await?,
-        terminal: stdin().is_terminal(),
-    };
+    let deployment = Deployment::at(&address).await?;
     say(&format!("{address}: {}", deployment.facts.summary()));
+    let gate = Gate::asked(&args, &deployment)?;
     if args.remove || args.rollback {
         deployment.change_back(&args).await?;
     } else {
-        deployment.install(&args).await?;
+        deployment.install(&args, gate.as_ref()).await?;
     }
     if args.dry_run {
         say("nothing was changed (--dry-run)");
     } else if !args.remove {
         verify(&address).await?;
+        if let Some(gate) = gate {
+            deployment.open(&gate).await?;
+        }
     }
     Ok(Exit::Done)
 }
 
-struct Deployment {
+/// A board that is reached by ssh, and what it said of itself.
+pub(super) struct Deployment {
     remote: Remote,
     facts: BoardFacts,
     terminal: bool,
+}
+
+/// What is asked of the board's gate.
+enum Gate {
+    Listen { at: SocketAddr },
+    Dial { host: String },
+    Off,
+}
+
+impl Gate {
+    fn asked(args: &DeployArgs, board: &Deployment) -> Result<Option<Self>, Failure> {
+        match (args.tls, &args.tls_dial) {
+            (Some(GatePlace::Off), _) => Ok(Some(Self::Off)),
+            (Some(GatePlace::At(at)), _) => {
+                plan::check_port(&board.facts, at.port()).map_err(|r| refused(&r))?;
+                Ok(Some(Self::Listen { at }))
+            }
+            (None, Some(host)) => {
+                let plain = |c: char| c.is_ascii_alphanumeric() || ".-_:[]".contains(c);
+                let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+                if port.is_none_or(|port| port == 0) || !host.chars().all(plain) {
+                    let mend = "write where this machine is reached, such as desk.local:7425";
+                    let what = format!("--tls-dial {host} is not HOST:PORT");
+                    return Err(Failure::new(Exit::Usage, what, mend));
+                }
+                Ok(Some(Self::Dial { host: host.clone() }))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    fn describe(&self) -> String {
+        match self {
+            Self::Listen { at } => {
+                format!(
+                    "open the gate: TLS with pinned keys at {at}; exchange keys with this machine"
+                )
+            }
+            Self::Dial { host } => {
+                format!("have the gate dial {host}; exchange keys with this machine")
+            }
+            Self::Off => "close the gate".to_owned(),
+        }
+    }
 }
 
 async fn ask(remote: &Remote) -> Result<BoardFacts, Failure> {
@@ -66,7 +106,21 @@ async fn ask(remote: &Remote) -> Result<BoardFacts, Failure> {
 }
 
 impl Deployment {
-    async fn install(&self, args: &DeployArgs) -> Result<(), Failure> {
+    /// Asks the board at `address` what it is.
+    pub(super) async fn at(address: &BoardAddress) -> Result<Self, Failure> {
+        let BoardAddress::Ssh { target, port } = address else {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("{address} is not a board that is reached by ssh"),
+                "name one: ssh://user@host; simulated and local need no deploying",
+            ));
+        };
+        let remote = Remote { target: target.clone(), port: *port };
+        let facts = ask(&remote).await?;
+        Ok(Self { remote, facts, terminal: stdin().is_terminal() })
+    }
+
+    async fn install(&self, args: &DeployArgs, gate: Option<&Gate>) -> Result<(), Failure> {
         plan::check_access(&self.facts, self.terminal).map_err(|r| refused(&r))?;
         let machine = plan::machine(&self.facts).map_err(|r| refused(&r))?;
         let agent = match &args.agent {
@@ -80,7 +134,8 @@ impl Deployment {
         }
         let bundle = Bundle::of(programs).map_err(|error| no_bundle(&error))?;
         plan::check(&self.facts, &bundle, self.terminal).map_err(|r| refused(&r))?;
-        for step in plan::describe_install(&self.facts, &bundle) {
+        let steps = plan::describe_install(&self.facts, &bundle);
+        for step in steps.into_iter().chain(gate.map(Gate::describe)) {
             line(&step)?;
         }
         if args.dry_run {
@@ -88,7 +143,66 @@ impl Deployment {
         }
         self.upload(&bundle).await?;
         let (sha, user) = (bundle.sha256(), &self.facts.user);
-        self.as_root(&format!("install \"$HOME/{STAGE}/bundle.tar\" {sha} {user}")).await
+        self.as_root(&format!("install \"$HOME/{STAGE}/bundle.tar\" {sha} {user}")).await?;
+        Ok(())
+    }
+
+    /// Opens the board's gate or closes it. Both sides' keys travel over ssh, whose host
+    /// key vouches for them.
+    async fn open(&self, gate: &Gate) -> Result<(), Failure> {
+        let (way, place) = match gate {
+            Gate::Off => {
+                self.as_root("gate off").await?;
+                return Ok(());
+            }
+            Gate::Listen { at } => ("listen", at.to_string()),
+            Gate::Dial { host } => ("dial", host.clone()),
+        };
+        let folder = folder().map_err(|error| keys::failure(&error))?;
+        let own = folder.own_or_made().map_err(|error| keys::failure(&error))?;
+        let Some((own, name)) = own.first().zip(name_of(&own_name())) else {
+            return Err(Failure::new(
+                Exit::Usage,
+                "this machine has no name that a key can have",
+                "set WATTLINE_NAME to one, such as ana@desk",
+            ));
+        };
+        let words = format!("gate on {way} '{place}' '{name}' '{}'", own.pin());
+        let mut said = self.as_root(&words).await?;
+        if self.facts.root == RootBy::Password {
+            // What it said went to the terminal.
+            let read = self.remote.run(&format!("cat \"$HOME/{STAGE}/pins\""), &[]).await;
+            said = read.map_err(|e| cut(&e))?.output;
+        }
+        let target = &self.remote.target;
+        let host = target.rsplit_once('@').map_or(target.as_str(), |(_, host)| host);
+        let called = match gate {
+            Gate::Listen { at } => format!("{host}:{}", at.port()),
+            Gate::Dial { .. } | Gate::Off => host.to_owned(),
+        };
+        let none = || {
+            let mend = "see `journalctl -u wattline-deploy` on the board, and deploy again";
+            Failure::new(Exit::Failed, format!("{host} did not say its key"), mend)
+        };
+        let board = name_of(&called).ok_or_else(none)?;
+        let mut pins = said.lines().filter_map(|line| line.strip_prefix("pin "));
+        let mut known = pins.clone().count();
+        // The present one last: that one is asked for.
+        while known > 0 {
+            known -= 1;
+            let pin = pins.clone().nth(known).and_then(|line| line.split(' ').next());
+            let pin = pin.and_then(|pin| pin.parse().ok()).ok_or_else(none)?;
+            folder.add(pin, &board).map_err(|error| keys::failure(&error))?;
+        }
+        pins.next().ok_or_else(none)?;
+        line(&match gate {
+            Gate::Listen { at } => format!("tls://{host}:{} reaches it as well", at.port()),
+            Gate::Dial { host: at } => {
+                let port = at.rsplit_once(':').map_or("7425", |(_, port)| port);
+                format!("listen://0.0.0.0:{port}/{board} waits for it")
+            }
+            Gate::Off => String::new(),
+        })
     }
 
     async fn change_back(&self, args: &DeployArgs) -> Result<(), Failure> {
@@ -115,11 +229,12 @@ impl Deployment {
             return Ok(());
         }
         self.stage(None).await?;
-        self.as_root(verb).await
+        self.as_root(verb).await?;
+        Ok(())
     }
 
     /// Brings the script, and says whether the board holds the bundle already.
-    async fn stage(&self, bundle: Option<&Bundle>) -> Result<bool, Failure> {
+    pub(super) async fn stage(&self, bundle: Option<&Bundle>) -> Result<bool, Failure> {
         let sha = bundle.map_or("none", Bundle::sha256);
         let command = format!(
             "umask 077 && mkdir -p \"$HOME/{STAGE}\" && cd \"$HOME/{STAGE}\" && cat >board.sh && \
@@ -145,7 +260,9 @@ impl Deployment {
     }
 
     /// Runs the script as root, in a unit of its own: a cut link does not stop it.
-    async fn as_root(&self, words: &str) -> Result<(), Failure> {
+    /// Returns what it said.
+    pub(super) async fn as_root(&self, words: &str) -> Result<String, Failure> {
+        plan::check_access(&self.facts, self.terminal).map_err(|r| refused(&r))?;
         let sudo = match self.facts.root {
             RootBy::Direct | RootBy::None => "",
             RootBy::Sudo => "sudo -n ",
@@ -166,7 +283,8 @@ impl Deployment {
                 line(text)?;
             }
         }
-        succeeded(&outcome, "the board was not changed as planned")
+        succeeded(&outcome, "the board was not changed as planned")?;
+        Ok(outcome.output)
     }
 }
 

@@ -119,7 +119,10 @@ fn agent() -> Check {
 async fn of_board(address: &BoardAddress) -> Vec<Check> {
     let command = match address {
         BoardAddress::Ssh { target, port } => Ok(ssh_command(&["-T"], target, *port, REMOTE)),
-        BoardAddress::Simulated(_) => return Vec::new(),
+        // A gate carries sessions alone: what the board itself finds is asked over ssh.
+        BoardAddress::Simulated(_) | BoardAddress::Tls { .. } | BoardAddress::Listen { .. } => {
+            return Vec::new();
+        }
         BoardAddress::Local | BoardAddress::Unix(_) => agent_program().map(|program| {
             let mut command = Program::new(program);
             command.args(["doctor", "--json"]);

@@ -8,8 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::RunId;
 
+use super::fleet::{FleetBoard, FleetFolder, Output, Task, together, worst};
 use super::report::{self, Made};
-use super::{board, clock_json, known_run, line, say};
+use super::{board, boards, clock_json, known_run, line, say};
 use crate::args::FetchArgs;
 use crate::collect::{Collected, Collector, OnInterrupt};
 use crate::failure::{Exit, Failure};
@@ -18,6 +19,9 @@ use crate::run_folder::{CAMPAIGN, RunFolder, store_failure};
 use crate::store::Store;
 
 pub(super) async fn run(args: FetchArgs) -> Result<Exit, Failure> {
+    if let Some(fleet) = FleetFolder::find(&args.run)? {
+        return of_fleet(&args, &fleet).await;
+    }
     let (id, here, recorded_board) = known_run(&args.run)?;
     let address = board(args.on.as_deref(), recorded_board.as_deref())?;
     let mut interrupts = signal(SignalKind::interrupt())
@@ -65,6 +69,29 @@ pub(super) async fn run(args: FetchArgs) -> Result<Exit, Failure> {
         line(&object.to_string())?;
     } else {
         say(&format!("{frames} frames of run {id}, sha256 {frames_sha256}"));
+        line(&page.display().to_string())?;
+    }
+    Ok(exit)
+}
+
+/// Each board's part of a run of several.
+async fn of_fleet(args: &FetchArgs, fleet: &FleetFolder) -> Result<Exit, Failure> {
+    if args.out.is_some() {
+        let mend = "fetch it where it lies, or one board's directory below it with --out";
+        return Err(Failure::new(Exit::Usage, "a run of several boards has its directory", mend));
+    }
+    let on = args.on.as_deref().map(|on| boards(Some(on), None)).transpose()?;
+    let task = |board: &FleetBoard| {
+        let run = fleet.run_of(board).display().to_string();
+        let mut words = vec!["fetch".to_owned(), run, "--on".to_owned(), board.address.clone()];
+        words.extend(args.json.then(|| "--json".to_owned()));
+        Task { name: board.name.clone(), args: words }
+    };
+    let tasks = fleet.chosen(on.as_deref())?.iter().map(task).collect();
+    let output = if args.json { Output::Json } else { Output::Named };
+    let exit = worst(&together(tasks, output).await?);
+    let page = report::of_boards(fleet)?;
+    if !args.json {
         line(&page.display().to_string())?;
     }
     Ok(exit)

@@ -9,6 +9,8 @@ mod deploy;
 mod doctor;
 mod export;
 mod fetch;
+mod fleet;
+mod keys;
 mod networks;
 pub mod refusal;
 mod report;
@@ -28,7 +30,7 @@ use wattline_protocol::record::RunId;
 use crate::analysis::ShuntCorrection;
 use crate::analysis::model::ClockOffset;
 use crate::args::{Cli, HostCommand};
-use crate::board::{BoardAddress, Configuration};
+use crate::board::{BoardAddress, Configuration, NamedBoard};
 use crate::client::ClientError;
 use crate::connect::ConnectError;
 use crate::failure::{Exit, Failure};
@@ -50,6 +52,7 @@ pub fn perform(cli: Cli) -> ExitCode {
         HostCommand::Accuracy(args) => return accuracy::run(&args),
         HostCommand::Networks(args) => return networks::run(&args),
         HostCommand::Deploy(args) => on_runtime(deploy::run(args)),
+        HostCommand::Keys(args) => on_runtime(keys::run(args)),
         HostCommand::Doctor(args) => on_runtime(doctor::run(args)),
         HostCommand::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "wattline", &mut io::stdout());
@@ -106,25 +109,46 @@ fn configuration() -> Result<Configuration, Failure> {
     })
 }
 
-/// The board that `--on`, the recording or the configuration names.
-fn board(on: Option<&str>, recorded: Option<&str>) -> Result<BoardAddress, Failure> {
+/// The boards that `--on`, the recording or the configuration names.
+fn boards(on: Option<&str>, recorded: Option<&str>) -> Result<Vec<NamedBoard>, Failure> {
     let configuration = configuration()?;
     let text = on.or(recorded).or(configuration.default_board.as_deref());
     let Some(text) = text else {
         return Err(Failure::new(
             Exit::Usage,
             "no board is named",
-            "add --on simulated, --on local, --on ssh://user@host or --on unix:/path",
+            "add --on simulated, --on local, --on ssh://user@host, --on tls://host or --on unix:/path",
         ));
     };
-    BoardAddress::parse(text, &configuration).map_err(|error| {
+    // What a recording names is one address, whatever stands in its path.
+    let parsed = match on.or(configuration.default_board.as_deref().filter(|_| recorded.is_none()))
+    {
+        Some(list) => BoardAddress::parse_list(list, &configuration),
+        None => BoardAddress::parse(text, &configuration)
+            .map(|address| vec![NamedBoard { name: text.to_owned(), address }]),
+    };
+    parsed.map_err(|error| {
         Failure::of(
             Exit::Usage,
             "the board cannot be found",
             &error,
-            "write simulated, local, ssh://user@host, unix:/path, or a name of the configuration",
+            "write simulated, local, ssh://user@host, tls://host:port, listen://address:port, \
+             unix:/path, or a name of the configuration; several with commas",
         )
     })
+}
+
+/// As [`boards`], for a command that takes one.
+fn board(on: Option<&str>, recorded: Option<&str>) -> Result<BoardAddress, Failure> {
+    let mut boards = boards(on, recorded)?;
+    match (boards.pop(), boards.is_empty()) {
+        (Some(board), true) => Ok(board.address),
+        _ => Err(Failure::new(
+            Exit::Usage,
+            "several boards are named, and this command takes one",
+            "name one board; run, fetch, status and stop take several",
+        )),
+    }
 }
 
 /// Board's clock against the host's, as `--json` has it.
@@ -162,6 +186,11 @@ fn known_run(run: &str) -> Result<(RunId, Option<RunFolder>, Option<String>), Fa
 
 fn unreachable(address: &BoardAddress, error: &ClientError) -> Failure {
     let mend = match (error, address) {
+        (ClientError::Connect(ConnectError::Tls { source, .. }), _) => source.mend(),
+        (
+            ClientError::ClosedAtOnce { .. },
+            BoardAddress::Tls { .. } | BoardAddress::Listen { .. },
+        ) => "its gate runs and its agent does not: systemctl status wattline-agent on the board",
         (ClientError::NotAnAgent { .. } | ClientError::ClosedAtOnce { .. }, _) => {
             "name the socket of a wattline-agent; over ssh, see that `wattline-agent` is on \
              the board's PATH and that nothing prints at login"

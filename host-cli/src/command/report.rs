@@ -3,9 +3,10 @@
 //! The recording is the truth; the page and its figures may be deleted and are
 //! made again. A wrong shunt is mended here with `--shunt RAIL=OHM`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::fleet::{FleetBoard, FleetFolder};
 use super::{line, say, shunt_corrections};
 use crate::accuracy::{self, AccuracyFileError};
 use crate::analysis::model::{Analysis, MeasuredAccuracy, Uncertain, Verdict};
@@ -13,7 +14,7 @@ use crate::analysis::{self, AnalysisError, ShuntCorrection};
 use crate::args::ReportArgs;
 use crate::failure::{Exit, Failure};
 use crate::recording::{Recording, RecordingError};
-use crate::report::{self, ReportError};
+use crate::report::{self, BoardColumn, ReportError};
 use crate::run_folder::{RunFolder, store_failure};
 use crate::store::{SamplesError, Store};
 
@@ -28,17 +29,43 @@ pub(super) struct Made {
 }
 
 pub(super) fn run(args: &ReportArgs) -> Result<Exit, Failure> {
+    if let Some(fleet) = FleetFolder::find(&args.run)? {
+        let page = of_boards(&fleet)?;
+        line(&page.display().to_string())?;
+        open(args, &page);
+        return Ok(Exit::Done);
+    }
     let folder = RunFolder::find(&args.run)?;
     let made = make(&folder, &shunt_corrections(&args.shunt)?)?;
     for row in table(&made.analysis) {
         line(&row)?;
     }
     line(&made.page.display().to_string())?;
+    open(args, &made.page);
+    Ok(made.exit)
+}
+
+fn open(args: &ReportArgs, page: &Path) {
     if args.open {
         // A machine without a desktop has no xdg-open; the path is printed above.
-        let _ = Command::new("xdg-open").arg(&made.page).spawn();
+        let _ = Command::new("xdg-open").arg(page).spawn();
     }
-    Ok(made.exit)
+}
+
+/// The page of a run of several boards; a board without a recording stands there as
+/// one without a result.
+pub(super) fn of_boards(fleet: &FleetFolder) -> Result<PathBuf, Failure> {
+    let column = |board: &FleetBoard| {
+        let result = RunFolder::find(&fleet.run_of(board).display().to_string())
+            .and_then(|folder| analysed(&folder, &[]));
+        BoardColumn {
+            name: board.name.clone(),
+            directory: board.directory.clone(),
+            result: result.map(|(_, analysis)| analysis).map_err(|failure| failure.what),
+        }
+    };
+    let columns: Vec<BoardColumn> = fleet.boards.iter().map(column).collect();
+    report::write_boards(&columns, fleet.path()).map_err(|error| report_failure(&error))
 }
 
 /// Reads, analyses, writes.

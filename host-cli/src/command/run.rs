@@ -13,21 +13,26 @@ use wattline_protocol::command::{Command, GpuPresence, Hello, Reply, Side};
 use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::{RunId, RunSettings};
 
+use super::fleet::{FleetBoard, FleetFolder, Output, Task, together, worst};
 use super::report::{self, Made};
-use super::{board, line, refusal, say, unreachable};
+use super::{boards, line, refusal, say, unreachable};
 use crate::args::RunArgs;
-use crate::board::BoardAddress;
+use crate::board::{BoardAddress, NamedBoard};
 use crate::client::Client;
 use crate::clock;
 use crate::collect::{Collected, Collector, OnInterrupt};
 use crate::failure::{Exit, Failure};
 use crate::progress::Progress;
-use crate::run_folder::{RunFolder, store_failure};
+use crate::run_folder::{RUNS, RunFolder, store_failure};
 use crate::store::Store;
 
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let campaign = campaign(&args)?;
-    let address = board(args.on.as_deref(), None)?;
+    let mut named = boards(args.on.as_deref(), None)?;
+    let address = match (named.pop(), named.is_empty()) {
+        (Some(board), true) => board.address,
+        (last, _) => return on_all(&args, named.into_iter().chain(last).collect()).await,
+    };
     let campaign = with_whole_paths(campaign, &address);
     let mut interrupts = signal(SignalKind::interrupt())
         .map_err(|error| Failure::of(Exit::Failed, "signals cannot be caught", &error, ""))?;
@@ -64,6 +69,90 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
     let made = report::make(&folder, &[])?;
     print_end(&args, &made, simulated)?;
     Ok(if collected == Collected::Stopped { Exit::Interrupted } else { made.exit })
+}
+
+/// The same campaign on several boards at once.
+async fn on_all(args: &RunArgs, named: Vec<NamedBoard>) -> Result<Exit, Failure> {
+    let stamp = || format!("{}-boards", clock::compact_utc(clock::unix_ns()));
+    let path = args.out.clone().unwrap_or_else(|| Path::new(RUNS).join(stamp()));
+    let fleet = FleetFolder::create(&path, &named)?;
+    let flags = flags(args);
+    let task = |board: &FleetBoard| {
+        let out = fleet.run_of(board).display().to_string();
+        let own = ["run".to_owned(), "--on".into(), board.address.clone(), "--out".into(), out];
+        Task { name: board.name.clone(), args: own.into_iter().chain(flags.clone()).collect() }
+    };
+    let output = if args.json { Output::Json } else { Output::Named };
+    let exits = together(fleet.boards.iter().map(task).collect(), output).await?;
+    for (board, exit) in fleet.boards.iter().zip(&exits) {
+        if *exit != Exit::Done {
+            say(&format!("{}: ended with exit code {}", board.name, exit.code()));
+        }
+    }
+    let exit = worst(&exits);
+    if args.detach {
+        if !args.json {
+            line(&fleet.path().display().to_string())?;
+        }
+        return Ok(exit);
+    }
+    let page = report::of_boards(&fleet)?;
+    if args.json {
+        let done = json!({"event": "boards", "report": page, "exit": exit.code()});
+        line(&done.to_string())?;
+    } else {
+        line(&page.display().to_string())?;
+    }
+    Ok(exit)
+}
+
+/// The flags of a run again, but for its board and its directory.
+fn flags(args: &RunArgs) -> Vec<String> {
+    let RunArgs {
+        campaign,
+        on: _,
+        networks,
+        batch,
+        precision,
+        device,
+        size,
+        threads,
+        cores,
+        windows,
+        window_s_min,
+        seed,
+        weights,
+        pin,
+        power_mode,
+        quick,
+        detach,
+        out: _,
+        json,
+    } = args;
+    let mut words: Vec<String> = campaign.iter().map(|path| path.display().to_string()).collect();
+    let mut add = |flag: &str, value: Option<String>| {
+        words.extend(value.map(|value| format!("--{flag}={value}")));
+    };
+    add("networks", joined(networks));
+    add("batch", joined(batch));
+    add("precision", joined(precision));
+    add("device", joined(device));
+    add("size", joined(size));
+    add("threads", joined(threads));
+    add("cores", joined(cores));
+    add("windows", windows.map(|number| number.to_string()));
+    add("window-s-min", window_s_min.map(|number| number.to_string()));
+    add("seed", seed.map(|number| number.to_string()));
+    add("weights", weights.clone());
+    add("power-mode", power_mode.map(|number| number.to_string()));
+    let switches = [("pin", *pin), ("quick", *quick), ("detach", *detach), ("json", *json)];
+    let set = switches.into_iter().filter(|(_, is_set)| *is_set);
+    words.extend(set.map(|(flag, _)| format!("--{flag}")));
+    words
+}
+
+fn joined<T: ToString>(values: &Option<Vec<T>>) -> Option<String> {
+    values.as_ref().map(|values| values.iter().map(T::to_string).collect::<Vec<_>>().join(","))
 }
 
 fn print_end(args: &RunArgs, made: &Made, simulated: bool) -> Result<(), Failure> {
@@ -124,7 +213,10 @@ fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
 fn with_whole_paths(mut campaign: CampaignSpec, address: &BoardAddress) -> CampaignSpec {
     let is_here = match address {
         BoardAddress::Simulated(_) | BoardAddress::Local => true,
-        BoardAddress::Ssh { .. } | BoardAddress::Unix(_) => false,
+        BoardAddress::Ssh { .. }
+        | BoardAddress::Unix(_)
+        | BoardAddress::Tls { .. }
+        | BoardAddress::Listen { .. } => false,
     };
     if !is_here {
         return campaign;
@@ -158,7 +250,7 @@ fn run_id(address: &BoardAddress, hello: &Hello) -> Result<RunId, Failure> {
         Side::Agent { simulated: None, .. } | Side::Host => address.short_name(),
     };
     let base = format!("{}-{board}", clock::compact_utc(clock::unix_ns()));
-    let taken = |name: &str| Path::new(crate::run_folder::RUNS).join(name).exists();
+    let taken = |name: &str| Path::new(RUNS).join(name).exists();
     let mut name = base.clone();
     for number in 2..1000 {
         if !taken(&name) {

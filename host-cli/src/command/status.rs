@@ -5,17 +5,35 @@ use wattline_protocol::command::{Command, Refusal, Reply, StatusReply};
 use wattline_protocol::presence::{Occupant, SpoolStanding, Standing};
 use wattline_protocol::units::{NANOS_PER_SECOND, Nanos};
 
-use super::{board, clock_json, line, refusal, unreachable};
+use super::fleet::{Output, Task, together, worst};
+use super::{boards, clock_json, line, refusal, unreachable};
 use crate::analysis::clock_offset;
 use crate::analysis::model::ClockOffset;
 use crate::args::StatusArgs;
-use crate::board::BoardAddress;
+use crate::board::{BoardAddress, NamedBoard};
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 use crate::progress::duration;
 
 pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
-    let address = board(args.on.as_deref(), None)?;
+    let mut boards = boards(args.on.as_deref(), None)?;
+    match (boards.pop(), boards.is_empty()) {
+        (Some(board), true) => of_one(board.address, args.json).await,
+        (last, _) => of_all(boards.into_iter().chain(last), args.json).await,
+    }
+}
+
+async fn of_all(boards: impl Iterator<Item = NamedBoard>, json: bool) -> Result<Exit, Failure> {
+    let task = |board: NamedBoard| {
+        let mut args = vec!["status".to_owned(), "--on".to_owned(), board.address.to_string()];
+        args.extend(json.then(|| "--json".to_owned()));
+        Task { name: board.name, args }
+    };
+    let output = if json { Output::Json } else { Output::Named };
+    Ok(worst(&together(boards.map(task).collect(), output).await?))
+}
+
+async fn of_one(address: BoardAddress, json: bool) -> Result<Exit, Failure> {
     let mut client =
         Client::connect(&address).await.map_err(|error| unreachable(&address, &error))?;
     let status = ask(&mut client, &address).await?;
@@ -23,7 +41,7 @@ pub(super) async fn run(args: StatusArgs) -> Result<Exit, Failure> {
     let burst = client.clock_burst().await.map_err(|error| unreachable(&address, &error))?;
     client.close().await;
     let clock = clock_offset(&burst);
-    if args.json {
+    if json {
         line(&as_json(&address, &status, standing.as_ref(), clock.as_ref()).to_string())?;
         return Ok(Exit::Done);
     }

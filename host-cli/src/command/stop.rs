@@ -5,12 +5,24 @@
 
 use wattline_protocol::command::{Command, Reply};
 
-use super::{board, known_run, refusal, say, unreachable};
+use super::fleet::{FleetBoard, FleetFolder, Output, Task, together, worst};
+use super::{board, boards, known_run, refusal, say, unreachable};
 use crate::args::StopArgs;
 use crate::client::Client;
 use crate::failure::{Exit, Failure};
 
 pub(super) async fn run(args: StopArgs) -> Result<Exit, Failure> {
+    if let Some(fleet) = FleetFolder::find(&args.run)? {
+        let on = args.on.as_deref().map(|on| boards(Some(on), None)).transpose()?;
+        let task = |board: &FleetBoard| {
+            let run = fleet.run_of(board).display().to_string();
+            let mut words = vec!["stop".to_owned(), run, "--on".to_owned(), board.address.clone()];
+            words.extend(args.take_over.then(|| "--take-over".to_owned()));
+            Task { name: board.name.clone(), args: words }
+        };
+        let tasks = fleet.chosen(on.as_deref())?.iter().map(task).collect();
+        return Ok(worst(&together(tasks, Output::Named).await?));
+    }
     let (id, _, recorded_board) = known_run(&args.run)?;
     let address = board(args.on.as_deref(), recorded_board.as_deref())?;
     let mut client =

@@ -48,9 +48,11 @@ impl AgentPlace {
             BoardAddress::Simulated(chip) => {
                 (format!("simulated-{}", chip.name()), vec![format!("--simulated={}", chip.name())])
             }
-            BoardAddress::Local | BoardAddress::Ssh { .. } | BoardAddress::Unix(_) => {
-                ("local".to_owned(), Vec::new())
-            }
+            BoardAddress::Local
+            | BoardAddress::Ssh { .. }
+            | BoardAddress::Unix(_)
+            | BoardAddress::Tls { .. }
+            | BoardAddress::Listen { .. } => ("local".to_owned(), Vec::new()),
         };
         let base = choose_base_strategy().map_err(|_| ConnectError::Folder {
             path: PathBuf::from("~"),

@@ -1,11 +1,13 @@
 //! From a board's address to a byte stream.
 //!
-//! Owns the sockets and child processes that reach an agent, and starts the
-//! agents of this machine. Says nothing on the stream: that is
+//! Owns the sockets and child processes that reach an agent, this machine's keys
+//! for TLS, and starts the agents of this machine. Says nothing on the stream: that is
 //! [`crate::client`].
 
 mod here;
+pub mod keys;
 mod ssh;
+mod tls;
 
 use std::path::PathBuf;
 
@@ -18,6 +20,7 @@ use crate::board::BoardAddress;
 pub use here::{AgentPlace, agent_program};
 pub use ssh::Carrier;
 pub(crate) use ssh::ssh_command;
+pub use tls::TlsError;
 
 /// Half of a stream that is read.
 pub type Incoming = Box<dyn AsyncRead + Unpin + Send>;
@@ -65,6 +68,14 @@ pub enum ConnectError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// There is no link with pinned keys.
+    #[error("{address}")]
+    Tls {
+        /// The board.
+        address: String,
+        /// What stood in the way.
+        source: Box<TlsError>,
+    },
     /// The agent of this machine ended before it served.
     #[error("wattline-agent ended with {status} before it was ready{}", after(said))]
     AgentEnded {
@@ -104,7 +115,17 @@ pub async fn connect(address: &BoardAddress) -> Result<Link, ConnectError> {
             }
         }
         BoardAddress::Ssh { target, port } => ssh::open(target, *port),
+        BoardAddress::Tls { host, port } => {
+            tls::dial(host, *port).await.map_err(|error| pinned(address, error))
+        }
+        BoardAddress::Listen { at, name } => {
+            tls::listen(*at, name.as_ref()).await.map_err(|error| pinned(address, error))
+        }
     }
+}
+
+fn pinned(address: &BoardAddress, source: TlsError) -> ConnectError {
+    ConnectError::Tls { address: address.to_string(), source: Box::new(source) }
 }
 
 async fn unix(path: PathBuf) -> Result<Link, ConnectError> {

@@ -38,7 +38,7 @@ macro_rules! drop_in {
 }
 
 /// Files beside the programs, by their name in a version's folder.
-const FILES: [(&str, &str); 17] = [
+const FILES: [(&str, &str); 20] = [
     ("board/board.sh", BOARD_SCRIPT),
     ("board/wattline-agent.service", include_str!("../../../systemd/wattline-agent.service")),
     ("board/10-deploy.conf", include_str!("../../../deploy/board/10-deploy.conf")),
@@ -48,9 +48,12 @@ const FILES: [(&str, &str); 17] = [
     ("board/wattline-board.socket", include_str!("../../../systemd/wattline-board.socket")),
     ("board/wattline-board@.service", include_str!("../../../systemd/wattline-board@.service")),
     ("board/10-deploy-board.conf", include_str!("../../../deploy/board/10-deploy-board.conf")),
+    ("board/wattline-gate.service", include_str!("../../../systemd/wattline-gate.service")),
+    ("board/10-deploy-gate.conf", include_str!("../../../deploy/board/10-deploy-gate.conf")),
     drop_in!("wattline-agent.service"),
     drop_in!("wattline-runner@.service"),
     drop_in!("wattline-board@.service"),
+    drop_in!("wattline-gate.service"),
     ("board/wattline.tmpfiles.conf", include_str!("../../../systemd/wattline.tmpfiles.conf")),
     ("board/wattline.sysusers.conf", include_str!("../../../systemd/wattline.sysusers.conf")),
     ("board/70-wattline.rules", include_str!("../../../deploy/board/70-wattline.rules")),

@@ -72,6 +72,12 @@ pub enum PlanRefusal {
         /// The path.
         path: String,
     },
+    /// Another program has the port that the gate is to have.
+    #[error("port {port} of the board is in use by another program")]
+    PortTaken {
+        /// The port.
+        port: u16,
+    },
     /// There is nothing to go back to.
     #[error("there is no version before the current one on the board")]
     NoPrevious,
@@ -96,6 +102,9 @@ impl PlanRefusal {
             Self::DiskFull { .. } => "free some space on the board, or fetch and remove old runs",
             Self::Package { .. } => "remove it with apt on the board, or upgrade it there",
             Self::Foreign { .. } => "move it away on the board",
+            Self::PortTaken { .. } => {
+                "choose another with --tls; `ss -ltnp` on the board says who has it"
+            }
             Self::NoPrevious | Self::NotDeployed => "deploy first: wattline deploy BOARD",
         }
     }
@@ -152,6 +161,17 @@ pub fn check_access(facts: &BoardFacts, terminal: bool) -> Result<(), PlanRefusa
     }
 }
 
+/// Checks that the gate can have `port`; its own service may have it already.
+///
+/// # Errors
+/// [`PlanRefusal::PortTaken`].
+pub fn check_port(facts: &BoardFacts, port: u16) -> Result<(), PlanRefusal> {
+    if facts.listened.contains(&port) && facts.gate != Some(port) {
+        return Err(PlanRefusal::PortTaken { port });
+    }
+    Ok(())
+}
+
 /// The board's processor.
 ///
 /// # Errors
@@ -201,7 +221,7 @@ pub fn describe_install(facts: &BoardFacts, bundle: &Bundle) -> Vec<String> {
 pub fn describe_removal() -> Vec<String> {
     let mut lines = vec!["stop and disable wattline-agent.service".to_owned()];
     lines.extend(OUTSIDE.iter().map(|path| format!("remove {path}")));
-    lines.push("remove /opt/wattline".into());
+    lines.push("remove /opt/wattline, and the gate's keys in /var/lib/wattline-gate".into());
     lines.push("keep /var/lib/wattline, the board's records".into());
     lines
 }
@@ -209,12 +229,16 @@ pub fn describe_removal() -> Vec<String> {
 /// The systemd that knows the calls which the units allow; one before it gets
 /// drop-ins of its own.
 const SANDBOX_SYSTEMD: u32 = 239;
-const UNITS_SANDBOXED: [&str; 3] =
-    ["wattline-agent.service", "wattline-runner@.service", "wattline-board@.service"];
+const UNITS_SANDBOXED: [&str; 4] = [
+    "wattline-agent.service",
+    "wattline-runner@.service",
+    "wattline-board@.service",
+    "wattline-gate.service",
+];
 
 /// What the script writes outside /opt/wattline; a test holds it against the
 /// script's own list.
-const OUTSIDE: [&str; 13] = [
+const OUTSIDE: [&str; 15] = [
     "/etc/systemd/system/wattline-agent.service",
     "/etc/systemd/system/wattline-agent.service.d/10-deploy.conf",
     "/etc/systemd/system/wattline-runner.socket",
@@ -223,6 +247,8 @@ const OUTSIDE: [&str; 13] = [
     "/etc/systemd/system/wattline-board.socket",
     "/etc/systemd/system/wattline-board@.service",
     "/etc/systemd/system/wattline-board@.service.d/10-deploy.conf",
+    "/etc/systemd/system/wattline-gate.service",
+    "/etc/systemd/system/wattline-gate.service.d/10-deploy.conf",
     "/etc/sysusers.d/wattline.conf",
     "/etc/udev/rules.d/70-wattline.rules",
     "/etc/modules-load.d/wattline.conf",
@@ -268,6 +294,12 @@ mod tests {
         assert!(matches!(with(|f| f.package = Some("1".into())), PlanRefusal::Package { .. }));
         assert!(matches!(with(|f| f.foreign = Some("/x".into())), PlanRefusal::Foreign { .. }));
         assert!(matches!(with(|f| f.machine = Err("riscv64".into())), PlanRefusal::Machine { .. }));
+        let mut taken = facts();
+        taken.listened = vec![22, 7425];
+        assert_eq!(check_port(&taken, 7425), Err(PlanRefusal::PortTaken { port: 7425 }));
+        assert_eq!(check_port(&taken, 7426), Ok(()));
+        taken.gate = Some(7425);
+        assert_eq!(check_port(&taken, 7425), Ok(()));
         assert!(matches!(
             with(|f| f.machine = Ok(Machine::Amd64)),
             PlanRefusal::WrongMachine { program: "aarch64", board: "x86_64", .. }
@@ -287,7 +319,7 @@ mod tests {
         let lines = |facts: &BoardFacts| describe_install(facts, &bundle()).join("\n");
         assert!(!lines(&facts).contains("20-systemd-237.conf"));
         facts.systemd = Some(237);
-        assert_eq!(lines(&facts).matches("20-systemd-237.conf").count(), 3);
+        assert_eq!(lines(&facts).matches("20-systemd-237.conf").count(), 4);
         assert!(BOARD_SCRIPT.contains(&format!("-lt {SANDBOX_SYSTEMD}")));
     }
 

@@ -30,6 +30,10 @@ readlink "$r/opt/wattline/previous" 2>/dev/null | sed 's/^/previous /'
 systemctl is-active wattline-agent.service 2>/dev/null | sed 's/^/service /'
 dpkg-query -W -f 'package ${Version} ${db:Status-Status}\n' wattline-agent 2>/dev/null
 b=$r/usr/local/bin/wattline-agent
+cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" { print "listens " $2 }'
+if systemctl is-active --quiet wattline-gate.service 2>/dev/null; then
+  sed -n 's/^WATTLINE_GATE_LISTEN=.*:/gate /p' "$r/etc/wattline/gate.env" 2>/dev/null
+fi
 if [ -e "$b" ] || [ -L "$b" ]; then
   case $(readlink "$b" 2>/dev/null) in "$r"/opt/wattline/*) ;; *) echo "foreign $b" ;; esac
 fi
@@ -127,6 +131,10 @@ pub struct BoardFacts {
     pub package: Option<String>,
     /// Something that is not ours lies where our link goes.
     pub foreign: Option<String>,
+    /// TCP ports that somebody listens at.
+    pub listened: Vec<u16>,
+    /// The port of the gate, where it runs and listens.
+    pub gate: Option<u16>,
 }
 
 /// Why an answer is none.
@@ -168,6 +176,8 @@ impl BoardFacts {
             active: false,
             package: None,
             foreign: None,
+            listened: Vec::new(),
+            gate: None,
         };
         let mut is_systemd = false;
         for line in lines {
@@ -212,6 +222,11 @@ impl BoardFacts {
                 self.package = value.strip_suffix(" installed").map(str::to_owned);
             }
             "foreign" => self.foreign = text(),
+            // ADDRESS:PORT in hexadecimal: proc(5), "/proc/net/tcp".
+            "listens" => self.listened.extend(
+                value.rsplit_once(':').and_then(|(_, port)| u16::from_str_radix(port, 16).ok()),
+            ),
+            "gate" => self.gate = value.parse().ok(),
             // A line of a later script.
             _ => {}
         }
@@ -263,7 +278,8 @@ mod tests {
         l4t # R36 (release), REVISION: 4.4, GCID: 41062509, BOARD: generic, EABI: aarch64\n\
         model NVIDIA Jetson Orin Nano Developer Kit\ninit systemd\n\
         systemd systemd 249 (249.11-0ubuntu3.12)\nuser lab\nroot sudo\nfree_kib 8123456\n\
-        current versions/0123456789abcdef\nservice active\n";
+        current versions/0123456789abcdef\nservice active\n\
+        listens 00000000:0016\nlistens 00000000000000000000000000000000:1D01\ngate 7425\n";
 
     #[test]
     fn a_jetson_is_read_from_its_answer_behind_a_greeting() {
@@ -273,6 +289,8 @@ mod tests {
         assert_eq!((facts.systemd, facts.root), (Some(249), RootBy::Sudo));
         assert_eq!(facts.current.as_deref(), Some("0123456789abcdef"));
         assert_eq!((facts.previous.as_deref(), facts.active), (None, true));
+        assert_eq!((facts.listened, facts.gate), (vec![22, 7425], Some(7425)));
+        let facts = BoardFacts::parse(ORIN).unwrap();
         assert_eq!(
             facts.summary(),
             "aarch64 · NVIDIA Jetson Orin Nano Developer Kit · Ubuntu 22.04.4 LTS · L4T R36.4.4 · \

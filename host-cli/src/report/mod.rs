@@ -5,6 +5,7 @@
 //! bytes: no time of day, no random names.
 
 mod accuracy;
+mod boards;
 mod drivers;
 mod figure;
 mod html;
@@ -24,6 +25,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
+pub use boards::{BOARDS_FILE, BoardColumn, render_boards, write_boards};
 pub use text::with_uncertainty;
 
 use thiserror::Error;
