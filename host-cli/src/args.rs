@@ -101,9 +101,10 @@ pub struct RunArgs {
     /// Hold the board's clocks at their most for the run; they are put back whatever ends it
     #[arg(long)]
     pub pin: bool,
-    /// Set this power mode (nvpmodel's number) before the run; it stays
-    #[arg(long, value_name = "ID")]
-    pub power_mode: Option<u16>,
+    /// Set this power mode (nvpmodel's number) before the run; it stays. Several, such as 0,2: a
+    /// run in each, over reboots as well, and the mode before is set again
+    #[arg(long, value_delimiter = ',', value_name = "IDS")]
+    pub power_mode: Option<Vec<u16>>,
     /// A first look: batches 1 and 4, three windows of a second; flagged at best
     #[arg(long)]
     pub quick: bool,

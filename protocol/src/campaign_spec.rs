@@ -196,10 +196,12 @@ pub struct CampaignFile {
     pub seed: Option<u64>,
     /// `hashed:SEED`, or a file or folder of safetensors on the board.
     pub weights: Option<String>,
+    /// Power modes by the board's own numbers; several: a run in each, as outer blocks.
+    pub power_mode: Option<Vec<u16>>,
 }
 
 /// Keys of a campaign file.
-pub const KEYS: [&str; 11] = [
+pub const KEYS: [&str; 12] = [
     "networks",
     "batch",
     "precision",
@@ -211,6 +213,7 @@ pub const KEYS: [&str; 11] = [
     "window_s_min",
     "seed",
     "weights",
+    "power_mode",
 ];
 
 impl CampaignFile {
@@ -242,10 +245,12 @@ impl CampaignFile {
             window_s_min: over.window_s_min.or(self.window_s_min),
             seed: over.seed.or(self.seed),
             weights: over.weights.or(self.weights),
+            power_mode: over.power_mode.or(self.power_mode),
         }
     }
 
-    /// Fills in the defaults and checks every value.
+    /// Fills in the defaults and checks every value; power modes are the run's, not
+    /// the campaign's ([`crate::power_modes`]).
     ///
     /// # Errors
     /// [`SpecError`] naming the key and what is allowed.
@@ -374,6 +379,7 @@ impl CampaignSpec {
             window_s_min: Some(self.window_s_min),
             seed: Some(self.seed),
             weights: Some(self.weights.clone()),
+            power_mode: None,
         };
         let head = match self.mode {
             Mode::Quick => "# Started with --quick.\n",

@@ -109,6 +109,26 @@ pub enum Command {
     },
     /// Who has a session, and how full the spool is. Answer: [`Reply::Standing`].
     Standing,
+    /// Run a campaign once in each of several power modes, one after the other, also
+    /// over reboots that a mode asks for; the mode before is set again at the end.
+    /// Answer: [`Reply::Started`].
+    StartBlocks {
+        /// What to measure in each.
+        campaign: Box<CampaignSpec>,
+        /// The runs, in order.
+        blocks: Vec<PowerBlock>,
+        /// Clocks are held at their most for each run.
+        pin: bool,
+    },
+}
+
+/// A run of a campaign in one power mode.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerBlock {
+    /// Id of the run, chosen by the host.
+    pub run: RunId,
+    /// Number of the mode in the board's own table.
+    pub power_mode: u16,
 }
 
 /// What an agent answers.

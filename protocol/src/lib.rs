@@ -16,6 +16,7 @@ pub mod frame;
 pub mod message;
 pub mod paper2017;
 pub mod planted;
+pub mod power_modes;
 pub mod presence;
 pub mod published;
 pub mod record;

@@ -47,6 +47,29 @@ impl Keeper {
         Ok(Pinned { keeper: settings.pin.then(|| self.clone()) })
     }
 
+    /// Sets a power mode.
+    ///
+    /// # Errors
+    /// [`PinRefusal`].
+    pub fn set_mode(&self, id: u16) -> Result<(), PinRefusal> {
+        let settings = RunSettings { pin: false, power_mode: Some(id) };
+        self.ask(Verb::Mode { id }, settings).map(|_| ())
+    }
+
+    /// Has the board reboot into a power mode. The answer may not come: the board goes
+    /// down meanwhile.
+    pub fn reboot_into(&self, id: u16) {
+        match self.answer(Verb::Reboot { id }) {
+            Ok(Answer::Done { .. }) => {}
+            Ok(Answer::Refused { why, said }) => {
+                warn!(id, ?why, said, "The board does not reboot.")
+            }
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "Root's service does not answer.");
+            }
+        }
+    }
+
     /// Puts back what a run that was cut left held; nothing to do is success.
     pub fn restore(&self) {
         // A board without the service never held any.

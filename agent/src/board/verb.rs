@@ -38,6 +38,11 @@ pub enum Verb {
         /// Its number there.
         id: u16,
     },
+    /// Set a power mode that holds after a reboot only, and reboot.
+    Reboot {
+        /// Its number there.
+        id: u16,
+    },
 }
 
 /// What is answered.
@@ -131,7 +136,8 @@ pub fn perform(place: Place<'_>, verb: Verb) -> Answer {
     let done = match verb {
         Verb::Pin {} => pin::pin(place),
         Verb::Restore {} => pin::restore(place),
-        Verb::Mode { id } => return set_mode(place.root, id),
+        Verb::Mode { id } => return set_mode(place.root, id, Reboot::Refused),
+        Verb::Reboot { id } => return set_mode(place.root, id, Reboot::Allowed),
     };
     match done {
         Ok(files) => Answer::Done { files },
@@ -143,9 +149,36 @@ pub fn perform(place: Place<'_>, verb: Verb) -> Answer {
     }
 }
 
+/// What nvpmodel's question whether to reboot is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reboot {
+    /// It finds nobody who answers.
+    Refused,
+    /// Yes.
+    Allowed,
+}
+
+/// Runs the maker's program, and returns what it said.
+fn run_nvpmodel(program: &Path, id: u16, reboot: Reboot) -> io::Result<String> {
+    let mut command = Command::new(program);
+    command.arg("-m").arg(id.to_string()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdin(match reboot {
+        Reboot::Refused => Stdio::null(),
+        Reboot::Allowed => Stdio::piped(),
+    });
+    let mut child = command.spawn()?;
+    if let Some(mut input) = child.stdin.take() {
+        // "enter YES/yes to confirm" (nvpmodel); one that does not ask has ended by then.
+        let _ = input.write_all(b"YES\n");
+    }
+    let output = child.wait_with_output()?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok(String::from_utf8_lossy(&said).chars().take(400).collect())
+}
+
 /// By the maker's own program: a mode is more than files, and it keeps the mode
-/// for the next start. Its question whether to reboot finds nobody who answers.
-fn set_mode(root: &Path, id: u16) -> Answer {
+/// for the next start.
+fn set_mode(root: &Path, id: u16, reboot: Reboot) -> Answer {
     let is_there = mode::modes(root).iter().any(|mode| mode.id == id);
     let program = [root.join(NVPMODEL), root.join("..").join(NVPMODEL)];
     let Some(program) = program.into_iter().find(|path| is_there && path.is_file()) else {
@@ -154,18 +187,18 @@ fn set_mode(root: &Path, id: u16) -> Answer {
     if mode::of(root).is_some_and(|now| now.id == id) {
         return Answer::Done { files: 0 };
     }
-    let output = Command::new(program).arg("-m").arg(id.to_string()).stdin(Stdio::null()).output();
-    let output = match output {
-        Ok(output) => output,
+    let said = match run_nvpmodel(&program, id, reboot) {
+        Ok(said) => said,
         Err(error) => return refused(Refused::Failed, &error),
     };
     if mode::of(root).is_some_and(|now| now.id == id) {
         return Answer::Done { files: 1 };
     }
-    let said = [output.stdout, output.stderr].concat();
-    let said: String = String::from_utf8_lossy(&said).chars().take(400).collect();
     // "Reboot required for changing to this power mode" (nvpmodel).
     let needs = said.to_ascii_lowercase().contains("reboot");
+    if needs && reboot == Reboot::Allowed {
+        return Answer::Done { files: 1 };
+    }
     Answer::Refused { why: if needs { Refused::NeedsReboot } else { Refused::Failed }, said }
 }
 
@@ -190,7 +223,8 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let status = root.path().join("var/lib/nvpmodel/status");
         let nvpmodel = format!(
-            "#!/bin/sh\n[ \"$2\" != 2 ] || {{ echo 'NVPM WARN: Reboot required'; exit 1; }}\n\
+            "#!/bin/sh\n[ \"$2\" != 2 ] || {{ echo 'NVPM WARN: Reboot required'; read -r yes; \
+             [ \"$yes\" = YES ] || exit 1; }}\n\
              echo \"pmode:000$2\" >{}\n",
             status.display()
         );
@@ -229,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_three_verbs_do_what_they_say() {
+    fn the_verbs_do_what_they_say() {
         let root = jetson();
         let min = root.path().join("devices/system/cpu/cpufreq/policy0/scaling_min_freq");
         assert_eq!(said(root.path(), "{\"verb\":\"pin\"}\n"), Answer::Done { files: 1 });
@@ -242,6 +276,11 @@ mod tests {
         assert_eq!(again, Answer::Done { files: 0 });
         let rebooting = said(root.path(), "{\"verb\":\"mode\",\"id\":2}\n");
         assert_eq!(why(&rebooting), Some(Refused::NeedsReboot));
+        assert_eq!(mode::of(root.path()).unwrap().id, 1);
+        let reboots = said(root.path(), "{\"verb\":\"reboot\",\"id\":2}\n");
+        assert_eq!((why(&reboots), mode::of(root.path()).unwrap().id), (None, 2));
+        let unknown = said(root.path(), "{\"verb\":\"reboot\",\"id\":9}\n");
+        assert_eq!(why(&unknown), Some(Refused::NoSuchMode));
     }
 
     #[test]

@@ -58,16 +58,11 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut programs = RunnerPrograms::beside_this()
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
-    let hub = Hub::new(HubStart { spool, source, desk, keeper, programs, trigger, tee }).map_err(
-        |error| {
-            Failure::of(
-                EX_CONFIG,
-                "the spool cannot be used",
-                &error,
-                "choose another with --spool",
-            )
-        },
-    )?;
+    let folder = spool_folder(args.spool.as_deref())?;
+    let hub = HubStart { spool, source, desk, keeper, programs, trigger, tee, folder };
+    let hub = Hub::new(hub).map_err(|error| {
+        Failure::of(EX_CONFIG, "the spool cannot be used", &error, "choose another with --spool")
+    })?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

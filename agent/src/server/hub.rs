@@ -5,6 +5,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -22,6 +23,7 @@ use wattline_protocol::record::{
 use wattline_protocol::session::CommandId;
 use wattline_protocol::units::Nanos;
 
+use super::blocks::Blocks;
 use super::preflight;
 use super::refused::{no_sampling, no_spool};
 use super::request::{Request, Visitor};
@@ -88,6 +90,8 @@ pub struct HubStart {
     pub trigger: Option<TriggerSpec>,
     /// Every frame is written there as well.
     pub tee: Option<File>,
+    /// The spool's folder, where the blocks of a campaign that are left stand.
+    pub folder: PathBuf,
 }
 
 /// The hub.
@@ -107,6 +111,8 @@ pub struct Hub {
     waiting_for_end: Vec<oneshot::Sender<()>>,
     /// Answers to the last commands that changed something.
     answers: VecDeque<(CommandId, Reply)>,
+    /// What follows the run that goes on.
+    pub(super) blocks: Blocks,
     pub(super) seats: Seats,
     /// How each session that has a seat is told that it has lost it.
     pub(super) replaced: HashMap<SessionId, Arc<Notify>>,
@@ -144,7 +150,7 @@ impl Hub {
     /// [`SpoolError`] where the spool cannot be used; a full disk is no error
     /// here: runs are refused until there is room.
     pub fn new(start: HubStart) -> Result<Self, SpoolError> {
-        let HubStart { spool, source, desk, keeper, programs, trigger, tee } = start;
+        let HubStart { spool, source, desk, keeper, programs, trigger, tee, folder } = start;
         let epoch = match spool.raise_epoch(&clock::boot_id()) {
             Ok(raised) => {
                 info!(epoch = raised.epoch, origin = ?raised.origin, "A new epoch begins.");
@@ -177,6 +183,7 @@ impl Hub {
             current: None,
             waiting_for_end: Vec::new(),
             answers: VecDeque::new(),
+            blocks: Blocks::find(&folder),
             seats: Seats::default(),
             replaced: HashMap::new(),
             facts,
@@ -196,6 +203,7 @@ impl Hub {
         requests: mpsc::Sender<Request>,
     ) {
         self.take_up_cut_runs(&requests);
+        self.next_block(&requests);
         while let Some(request) = queue.recv().await {
             match request {
                 Request::Command { visitor, id, command, reply } => {
@@ -240,17 +248,21 @@ impl Hub {
                     }
                     let _ = reply.send(());
                 }
-                Request::Ended(outcome) => self.ended(outcome),
+                Request::Ended(outcome) => self.ended(outcome, &requests),
             }
         }
     }
 
-    fn ended(&mut self, outcome: RunOutcome) {
+    fn ended(&mut self, outcome: RunOutcome, requests: &mpsc::Sender<Request>) {
         if let Some(current) = self.current.take() {
             info!(run = %current.run, ?outcome, "A run is over.");
             // The thread that said so has nothing left to do.
             let _ = current.running.thread.join();
             self.seats.run_over();
+        }
+        // Whoever waits for the end ends the agent: its next start goes on.
+        if self.waiting_for_end.is_empty() {
+            self.next_block(requests);
         }
         for waiting in self.waiting_for_end.drain(..) {
             let _ = waiting.send(());
@@ -270,6 +282,7 @@ impl Hub {
             command,
             Command::Start { .. }
                 | Command::StartWith { .. }
+                | Command::StartBlocks { .. }
                 | Command::Stop { .. }
                 | Command::TakeOver { .. }
         );
@@ -301,13 +314,16 @@ impl Hub {
             Command::StartWith { run, campaign, settings } => {
                 self.started(visitor, &run, *campaign, settings, requests)
             }
-            Command::Stop { run } => self.stop(visitor, &run),
+            Command::StartBlocks { campaign, blocks, pin } => {
+                self.start_blocks(visitor, *campaign, blocks, pin, requests)
+            }
+            Command::Stop { run } => self.stop(visitor, &run, requests),
             Command::TakeOver { run } => self.take_over(visitor, &run),
             Command::Status => Reply::Status(self.status()),
             Command::Standing => self.standing(),
-            Command::Shutdown => match &self.current {
+            Command::Shutdown => match self.busy_with() {
                 None => Reply::Ending,
-                Some(current) => Reply::Refused(Refusal::Busy { run: current.run.clone() }),
+                Some(run) => Reply::Refused(Refusal::Busy { run }),
             },
             // The session answers these itself.
             Command::Fetch { .. } | Command::Live { .. } | Command::ClockPing { .. } => {
@@ -366,7 +382,9 @@ impl Hub {
     }
 
     fn is_idle(&self) -> bool {
-        self.current.is_none() && self.spool.runs().iter().all(|run| run.is_acked)
+        self.current.is_none()
+            && self.blocks.is_over()
+            && self.spool.runs().iter().all(|run| run.is_acked)
     }
 
     fn started(
@@ -383,7 +401,7 @@ impl Hub {
         }
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         visitor: &Visitor,
         run: &RunId,
@@ -404,9 +422,27 @@ impl Hub {
             Some(_) => return Err(Refusal::RunExists),
             None => {}
         }
+        // Blocks of another campaign wait for the board's reboot.
+        if let Some(front) = self.blocks.front().filter(|front| *front != run) {
+            return Err(Refusal::Busy { run: front.clone() });
+        }
         let plan = preflight::plan(&campaign, self.board.cores, &self.programs)?;
         // Whoever starts a run stays for it, and controls it.
         self.seat(visitor)?;
+        self.launch(run, campaign, plan, settings, requests)?;
+        let _ = self.seats.take_control(&visitor.caller, SystemClock.now());
+        Ok(())
+    }
+
+    /// Begins a run that was checked, for whomever.
+    pub(super) fn launch(
+        &mut self,
+        run: &RunId,
+        campaign: CampaignSpec,
+        plan: Plan,
+        settings: RunSettings,
+        requests: &mpsc::Sender<Request>,
+    ) -> Result<(), Refusal> {
         preflight::room(&self.spool, &campaign, &plan)?;
         let epoch = self.epoch()?;
         let trigger = self.marked()?;
@@ -420,12 +456,15 @@ impl Hub {
         let (current, durable) = self.begin(begun, requests);
         self.current = Some(current);
         if durable {
-            let _ = self.seats.take_control(&visitor.caller, SystemClock.now());
-            Ok(())
-        } else {
-            self.give_up();
-            Err(preflight::spool_full(preflight::ROOM_BYTES_MIN, self.spool.standing()))
+            return Ok(());
         }
+        self.give_up();
+        Err(preflight::spool_full(preflight::ROOM_BYTES_MIN, self.spool.standing()))
+    }
+
+    /// The folder that stands for `/sys`.
+    pub(super) fn sysfs_root(&self) -> &Path {
+        self.desk.sysfs_root()
     }
 
     /// Samples for a run, with the chips' kernel drivers set for it, and before

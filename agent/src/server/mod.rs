@@ -4,6 +4,7 @@
 //! after long idleness. One task a session ([`session`]); one task owns all
 //! state ([`hub`]), so that nothing is shared and locked.
 
+mod blocks;
 pub mod cut;
 pub(crate) mod door;
 pub mod feed;

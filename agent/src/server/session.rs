@@ -236,7 +236,10 @@ impl Host {
             other => {
                 let (reply, answer) = oneshot::channel();
                 let visitor = self.visitor.clone();
-                let starts = matches!(other, Command::Start { .. } | Command::StartWith { .. });
+                let starts = matches!(
+                    other,
+                    Command::Start { .. } | Command::StartWith { .. } | Command::StartBlocks { .. }
+                );
                 let asked = Request::Command { visitor, id, command: Box::new(other), reply };
                 let sent = self.requests.send(asked).await;
                 match (sent, answer.await) {

@@ -3,13 +3,14 @@
 //! Owns the answers about sessions, control and room. What may be is decided in
 //! [`super::seats`].
 
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 use wattline_protocol::command::{Refusal, Reply};
 use wattline_protocol::presence::Standing;
 use wattline_protocol::record::RunId;
 
 use super::hub::Hub;
-use super::request::{Opened, Visitor};
+use super::request::{Opened, Request, Visitor};
 use super::seats::{self, AllTaken, SessionId};
 use crate::clock::{Clock, SystemClock};
 
@@ -62,14 +63,27 @@ impl Hub {
     }
 
     /// Ends the run that goes on, for one that may.
-    pub(super) fn stop(&mut self, visitor: &Visitor, run: &RunId) -> Reply {
-        let Some(current) = self.current.as_ref().filter(|current| current.run == *run) else {
-            return Reply::Refused(Refusal::NoSuchRun);
-        };
+    pub(super) fn stop(
+        &mut self,
+        visitor: &Visitor,
+        run: &RunId,
+        requests: &mpsc::Sender<Request>,
+    ) -> Reply {
         let now = SystemClock.now();
+        let is_current = self.current.as_ref().is_some_and(|current| current.run == *run);
+        if !is_current && !self.blocks.holds(run) {
+            return Reply::Refused(Refusal::NoSuchRun);
+        }
         if let Err(by) = self.seats.may_control(&visitor.caller, now) {
             return Reply::Refused(Refusal::Controlled { run: run.clone(), by });
         }
+        // Those that follow go as well; a block that had not begun needs no more.
+        if self.stop_blocks(run, requests) {
+            return Reply::Stopping;
+        }
+        let Some(current) = self.current.as_ref().filter(|current| current.run == *run) else {
+            return Reply::Refused(Refusal::NoSuchRun);
+        };
         info!(%run, who = %visitor.caller.who.name, "A run is stopped.");
         current.running.stop();
         let _ = self.seats.take_control(&visitor.caller, now);

@@ -48,23 +48,11 @@ pub(super) struct FleetBoard {
 }
 
 impl FleetFolder {
-    /// Makes the directory: absent or empty, as any run's.
+    /// Makes the directory for boards, each called by its short name below it.
     ///
     /// # Errors
     /// [`Failure`] naming it.
     pub(super) fn create(path: &Path, boards: &[NamedBoard]) -> Result<Self, Failure> {
-        let cannot = |error: &std::io::Error| {
-            let what = format!("directory {} cannot be used", path.display());
-            Failure::of(Exit::Failed, what, error, "choose another with --out, or make room")
-        };
-        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(Failure::new(
-                Exit::Usage,
-                format!("directory {} is not empty", path.display()),
-                "choose an absent or empty one with --out",
-            ));
-        }
-        fs::create_dir_all(path).map_err(|error| cannot(&error))?;
         let mut listed: Vec<FleetBoard> = Vec::new();
         for board in boards {
             let short = board.address.short_name();
@@ -77,6 +65,26 @@ impl FleetFolder {
             let (name, address) = (board.name.clone(), board.address.to_string());
             listed.push(FleetBoard { name, address, directory });
         }
+        Self::create_listed(path, listed)
+    }
+
+    /// Makes the directory: absent or empty, as any run's.
+    ///
+    /// # Errors
+    /// [`Failure`] naming it.
+    pub(super) fn create_listed(path: &Path, listed: Vec<FleetBoard>) -> Result<Self, Failure> {
+        let cannot = |error: &std::io::Error| {
+            let what = format!("directory {} cannot be used", path.display());
+            Failure::of(Exit::Failed, what, error, "choose another with --out, or make room")
+        };
+        if fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(Failure::new(
+                Exit::Usage,
+                format!("directory {} is not empty", path.display()),
+                "choose an absent or empty one with --out",
+            ));
+        }
+        fs::create_dir_all(path).map_err(|error| cannot(&error))?;
         let text = serde_json::to_string_pretty(&listed).unwrap_or_default();
         fs::write(path.join(LIST), text + "\n").map_err(|error| cannot(&error))?;
         Ok(Self { path: path.to_owned(), boards: listed })
@@ -101,6 +109,12 @@ impl FleetFolder {
         Ok(Some(Self { path, boards }))
     }
 
+    /// Takes back the directory of a run that did not begin; what else lies there stays.
+    pub(super) fn discard(&self) {
+        let _ = fs::remove_file(self.path.join(LIST));
+        let _ = fs::remove_dir(&self.path);
+    }
+
     /// The directory.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -119,19 +133,22 @@ impl FleetFolder {
     /// [`Failure`] for one that is none of them.
     pub(super) fn chosen(&self, on: Option<&[NamedBoard]>) -> Result<Vec<FleetBoard>, Failure> {
         let Some(on) = on else { return Ok(self.boards.clone()) };
-        let find = |board: &NamedBoard| {
+        let mut chosen = Vec::new();
+        for board in on {
             let address = board.address.to_string();
-            let known = self.boards.iter().find(|one| one.address == address);
-            known.cloned().ok_or_else(|| {
+            let of_board = self.boards.iter().filter(|one| one.address == address);
+            let before = chosen.len();
+            chosen.extend(of_board.cloned());
+            if chosen.len() == before {
                 let names: Vec<&str> = self.boards.iter().map(|one| one.name.as_str()).collect();
-                Failure::new(
+                return Err(Failure::new(
                     Exit::Usage,
                     format!("board {} is none of this run's", board.name),
                     format!("name one or more of: {}", names.join(",")),
-                )
-            })
-        };
-        on.iter().map(find).collect()
+                ));
+            }
+        }
+        Ok(chosen)
     }
 }
 

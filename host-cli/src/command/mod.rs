@@ -11,6 +11,7 @@ mod export;
 mod fetch;
 mod fleet;
 mod keys;
+mod modes;
 mod networks;
 pub mod refusal;
 mod report;

@@ -10,12 +10,13 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 use wattline_protocol::campaign_spec::{CampaignFile, CampaignSpec, Mode, SpecError};
 use wattline_protocol::command::{Command, GpuPresence, Hello, Reply, Side};
+use wattline_protocol::power_modes::power_modes;
 use wattline_protocol::presence::Purpose;
 use wattline_protocol::record::{RunId, RunSettings};
 
 use super::fleet::{FleetBoard, FleetFolder, Output, Task, together, worst};
 use super::report::{self, Made};
-use super::{boards, line, refusal, say, unreachable};
+use super::{boards, line, modes, refusal, say, unreachable};
 use crate::args::RunArgs;
 use crate::board::{BoardAddress, NamedBoard};
 use crate::client::Client;
@@ -27,7 +28,7 @@ use crate::run_folder::{RUNS, RunFolder, store_failure};
 use crate::store::Store;
 
 pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
-    let campaign = campaign(&args)?;
+    let (campaign, modes) = campaign(&args)?;
     let mut named = boards(args.on.as_deref(), None)?;
     let address = match (named.pop(), named.is_empty()) {
         (Some(board), true) => board.address,
@@ -40,8 +41,14 @@ pub(super) async fn run(args: RunArgs) -> Result<Exit, Failure> {
         .await
         .map_err(|error| unreachable(&address, &error))?;
     let id = run_id(&address, client.hello())?;
+    if modes.len() > 1 {
+        let asked = modes::Asked { args: &args, address: &address, campaign, modes };
+        return modes::run(asked, client, &id, &mut interrupts).await;
+    }
+    let power_mode = modes.first().copied();
     let folder = RunFolder::create(args.out.as_deref(), &id)?;
-    let begun = begin(&args, client, &address, &campaign, &id, &folder).await;
+    let settings = RunSettings { pin: args.pin, power_mode };
+    let begun = begin(&args, client, &address, (&campaign, settings), &id, &folder).await;
     let (client, mut store, simulated) = begun.inspect_err(|_| folder.discard())?;
     if args.detach {
         client.close().await;
@@ -144,7 +151,7 @@ fn flags(args: &RunArgs) -> Vec<String> {
     add("window-s-min", window_s_min.map(|number| number.to_string()));
     add("seed", seed.map(|number| number.to_string()));
     add("weights", weights.clone());
-    add("power-mode", power_mode.map(|number| number.to_string()));
+    add("power-mode", joined(power_mode));
     let switches = [("pin", *pin), ("quick", *quick), ("detach", *detach), ("json", *json)];
     let set = switches.into_iter().filter(|(_, is_set)| *is_set);
     words.extend(set.map(|(flag, _)| format!("--{flag}")));
@@ -174,8 +181,8 @@ fn print_end(args: &RunArgs, made: &Made, simulated: bool) -> Result<(), Failure
     line(&made.page.display().to_string())
 }
 
-/// The campaign of file and flags, checked.
-fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
+/// The campaign of file and flags with its power modes, checked.
+fn campaign(args: &RunArgs) -> Result<(CampaignSpec, Vec<u16>), Failure> {
     let name = args.campaign.as_deref().map_or("of the flags".into(), |p| p.display().to_string());
     let wrong = |error: &SpecError| {
         Failure::of(
@@ -202,9 +209,12 @@ fn campaign(args: &RunArgs) -> Result<CampaignSpec, Failure> {
         window_s_min: args.window_s_min,
         seed: args.seed,
         weights: args.weights.clone(),
+        power_mode: args.power_mode.clone(),
     };
     let mode = if args.quick { Mode::Quick } else { Mode::Full };
-    file.overridden_by(flags).resolve(mode).map_err(|error| wrong(&error))
+    let file = file.overridden_by(flags);
+    let modes = power_modes(file.power_mode.as_deref()).map_err(|error| wrong(&error))?;
+    Ok((file.resolve(mode).map_err(|error| wrong(&error))?, modes))
 }
 
 /// Graph and weight files with their whole paths where the board is this
@@ -269,7 +279,7 @@ async fn begin(
     args: &RunArgs,
     mut client: Client,
     address: &BoardAddress,
-    campaign: &CampaignSpec,
+    (campaign, settings): (&CampaignSpec, RunSettings),
     id: &RunId,
     folder: &RunFolder,
 ) -> Result<(Client, Store, bool), Failure> {
@@ -284,7 +294,6 @@ async fn begin(
     let simulated = about.simulation.is_some();
     let store = folder.begin(id, &address.to_string(), Some(campaign))?;
     let (run, campaign_asked) = (id.clone(), Box::new(campaign.clone()));
-    let settings = RunSettings { pin: args.pin, power_mode: args.power_mode };
     // Agents of before know runs that leave clocks alone.
     let command = if settings == RunSettings::default() {
         Command::Start { run, campaign: campaign_asked }
@@ -347,7 +356,7 @@ fn cpu_only(gpu: &GpuPresence, campaign: &CampaignSpec) -> Option<String> {
     Some(format!("NOTICE: ONLY THE CPU IS MEASURED. This board has a GPU ({}); {mend}.", gpu.name))
 }
 
-async fn ask(
+pub(super) async fn ask(
     client: &mut Client,
     address: &BoardAddress,
     command: Command,

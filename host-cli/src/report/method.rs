@@ -193,6 +193,7 @@ fn campaign_toml(spec: &CampaignSpec) -> Result<String, toml::ser::Error> {
         window_s_min: Some(spec.window_s_min),
         seed: Some(spec.seed),
         weights: Some(spec.weights.clone()),
+        power_mode: None,
     })
 }
 
