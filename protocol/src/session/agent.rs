@@ -81,7 +81,7 @@ impl Session {
         }
         let waiting = matches!(self.state, State::AwaitHello { .. });
         if waiting && self.reader.pending() > HELLO_BYTES_MAX {
-            self.close(SessionError::HelloTimeout, &mut actions);
+            self.close(SessionError::HelloTimeout { within: HELLO_WITHIN }, &mut actions);
         }
         actions
     }
@@ -92,7 +92,7 @@ impl Session {
         let mut actions = Vec::new();
         match self.state {
             State::AwaitHello { since } if now - since >= HELLO_WITHIN => {
-                self.close(SessionError::HelloTimeout, &mut actions);
+                self.close(SessionError::HelloTimeout { within: HELLO_WITHIN }, &mut actions);
             }
             State::Ready if self.heartbeat.silent(now) => {
                 self.close(SessionError::Silence, &mut actions);
@@ -219,7 +219,7 @@ impl Session {
                 min: crate::command::PROTOCOL_MIN,
                 max: crate::command::PROTOCOL_MAX,
             },
-            SessionError::Silence | SessionError::HelloTimeout => Farewell::Silence,
+            SessionError::Silence | SessionError::HelloTimeout { .. } => Farewell::Silence,
             SessionError::Frame(_)
             | SessionError::Malformed { .. }
             | SessionError::NoHello { .. }

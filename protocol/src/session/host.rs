@@ -9,7 +9,7 @@ use crate::presence::Introduction;
 use crate::record::Gap;
 use crate::units::Nanos;
 
-use super::{CommandId, HELLO_WITHIN, Heartbeat, Message, SessionError, agree};
+use super::{ANSWER_WITHIN, CommandId, Heartbeat, Message, SessionError, agree};
 
 /// What happened in a session, as the host sees it.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,9 +92,9 @@ impl Session {
     #[must_use]
     pub fn on_timer(&mut self, now: Nanos) -> Vec<Event> {
         match self.state {
-            State::AwaitHello { since } if now - since >= HELLO_WITHIN => {
+            State::AwaitHello { since } if now - since >= ANSWER_WITHIN => {
                 self.state = State::Closed;
-                vec![Event::Failed(SessionError::HelloTimeout)]
+                vec![Event::Failed(SessionError::HelloTimeout { within: ANSWER_WITHIN })]
             }
             State::Ready if self.heartbeat.silent(now) => {
                 self.state = State::Closed;

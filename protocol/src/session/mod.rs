@@ -38,8 +38,11 @@ use crate::units::Nanos;
 pub const PING_AFTER: Nanos = Nanos::from_secs(5);
 /// A side that heard nothing for this long ends the session.
 pub const SILENCE_MAX: Nanos = Nanos::from_secs(30);
-/// A peer that has not said Hello by then is not one of ours.
+/// A peer of an agent that has not said Hello by then is not one of ours.
 pub const HELLO_WITHIN: Nanos = Nanos::from_secs(5);
+/// A host waits so long for its agent's: the time holds a login over SSH, which takes
+/// a slow or busy board many seconds.
+pub const ANSWER_WITHIN: Nanos = Nanos::from_secs(30);
 /// Bytes a peer may send before its Hello is understood.
 pub const HELLO_BYTES_MAX: usize = 4096;
 
@@ -109,8 +112,11 @@ pub enum SessionError {
         kind: u8,
     },
     /// No Hello came in time.
-    #[error("the peer said no hello within {} s", HELLO_WITHIN.0 / 1_000_000_000)]
-    HelloTimeout,
+    #[error("the peer said no hello within {} s", within.0 / 1_000_000_000)]
+    HelloTimeout {
+        /// How long was waited.
+        within: Nanos,
+    },
     /// Nothing was heard for too long.
     #[error("nothing was heard for {} s", SILENCE_MAX.0 / 1_000_000_000)]
     Silence,

@@ -70,6 +70,19 @@ fn a_silent_peer_is_pinged_and_then_left() {
     assert!(agent.is_closed());
 }
 
+/// A login over SSH on a slow board stands between a host and its agent's Hello; an
+/// agent has no such reason to wait for a stranger.
+#[test]
+fn a_host_waits_for_a_login_and_an_agent_for_nobody() {
+    let (mut agent, _) = agent::Session::begin(hello(board()), START);
+    let (mut host, _) = host::Session::begin(hello(Side::Host), 100, START);
+    let late = |within| SessionError::HelloTimeout { within };
+    assert!(host.on_timer(HELLO_WITHIN).is_empty());
+    let closed = agent.on_timer(HELLO_WITHIN);
+    assert!(closed.contains(&Action::Close(Some(late(HELLO_WITHIN)))), "{closed:?}");
+    assert_eq!(host.on_timer(ANSWER_WITHIN), [Event::Failed(late(ANSWER_WITHIN))]);
+}
+
 #[test]
 fn a_web_browser_is_turned_away_at_its_first_bytes() {
     let (mut agent, _) = agent::Session::begin(hello(board()), START);
