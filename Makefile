@@ -2,7 +2,7 @@
 # them, so that every dependency is compiled once.
 CARGO ?= cargo
 
-.PHONY: demo test nights setup build packages lint deny check fuzz-smoke measure doc clean
+.PHONY: demo test nights virtual-board setup build packages lint deny check fuzz-smoke measure doc clean
 
 demo: setup build        ## quick campaign on the simulated board; ends with the report's path
 	@deploy/demo.sh
@@ -12,6 +12,9 @@ test: setup build        ## every test, the 10,000 nights and the planted bugs a
 
 nights: setup            ## 10,000 simulated nights, and every planted bug caught
 	$(CARGO) test --release --locked --workspace --test ten_thousand_nights --test planted_bugs
+
+virtual-board: setup build  ## deploy, runs, faults and a night on an emulated board with a real kernel
+	@tests/virtual-board/run.sh
 
 setup:                   ## install what build and tests need (Debian, Ubuntu)
 	@deploy/setup.sh

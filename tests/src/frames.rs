@@ -58,6 +58,22 @@ impl Frames {
         frames
     }
 
+    /// The numbers that a recording says will never come: epoch, stream, first, and
+    /// one past the last.
+    ///
+    /// # Panics
+    /// Where it is no recording.
+    #[must_use]
+    pub fn gaps(path: &Path) -> Vec<(u32, u32, u64, u64)> {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY);
+        let connection = connection.unwrap();
+        let mut rows = connection.prepare("SELECT epoch, stream, first, next FROM gaps").unwrap();
+        let number = |row: &rusqlite::Row<'_>, at| row.get::<_, i64>(at).map(i64::cast_unsigned);
+        let rows = rows
+            .query_map((), |row| Ok((row.get(0)?, row.get(1)?, number(row, 2)?, number(row, 3)?)));
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
     /// The frames of a recording; `None` where it holds one identity twice, or
     /// bytes that are no frame.
     ///

@@ -30,4 +30,4 @@ pub use sandbox::{SMALL, SMALLEST, Sandbox, is_root, program};
 pub use session::{Pipe, Say};
 pub use sshd::Sshd;
 pub use table::Table;
-pub use wait::{until, while_true};
+pub use wait::{until, until_within, while_true};

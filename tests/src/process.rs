@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitStatus};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::wait::until;
+use crate::wait::{until, until_within};
 
 /// A process that was started.
 #[derive(Debug)]
@@ -88,6 +88,16 @@ impl Process {
     pub fn finish(mut self) -> Outcome {
         let status = until("a process ends", || self.status());
         Outcome { code: status.code(), stdout: self.stdout(), stderr: self.stderr() }
+    }
+
+    /// Waits for its end as long as `looks` looks take.
+    ///
+    /// # Panics
+    /// Where it does not end.
+    pub fn finish_within(mut self, looks: u32) -> Outcome {
+        let ended = |process: &mut Self| process.status().map(|status| status.code());
+        let code = until_within(looks, "a process ends", || ended(&mut self));
+        Outcome { code, stdout: self.stdout(), stderr: self.stderr() }
     }
 
     fn status(&mut self) -> Option<ExitStatus> {

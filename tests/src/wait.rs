@@ -14,8 +14,16 @@ const LOOKS_MAX: u32 = 6_000;
 ///
 /// # Panics
 /// Where it never does; the text says what was waited for.
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..LOOKS_MAX {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(LOOKS_MAX, what, look)
+}
+
+/// The same for what takes its time, such as an emulated machine's start.
+///
+/// # Panics
+/// Where `looks` looks, of which a minute has 3,000 at most, have not found it.
+pub fn until_within<T>(looks: u32, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    for _ in 0..looks {
         if let Some(found) = look() {
             return found;
         }

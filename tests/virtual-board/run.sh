@@ -1,0 +1,22 @@
+#!/bin/sh
+# Installs QEMU where it is absent, builds the image and runs the tests on the
+# virtual board, one guest after another. Debian 12 on amd64, as root.
+set -eu
+cd "$(dirname "$0")/../.."
+
+if [ "$(id -u)" -ne 0 ]; then
+    echo "error: the image is built by root" >&2
+    echo "try: sudo make virtual-board" >&2
+    exit 1
+fi
+if ! command -v qemu-system-x86_64 >/dev/null || ! command -v qemu-img >/dev/null; then
+    apt-get update -qq
+    # One version of both: a qemu-img from elsewhere may not stand beside Debian's QEMU.
+    version=$(apt-cache policy qemu-system-x86 | sed -n 's/^ *Candidate: //p')
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --allow-downgrades \
+        "qemu-system-x86=$version" "qemu-utils=$version" openssh-client
+fi
+WATTLINE_VIRTUAL_BOARD=$(tests/virtual-board/image.sh)
+export WATTLINE_VIRTUAL_BOARD
+exec "${CARGO:-cargo}" test --release --locked --workspace --test virtual_main_job --test virtual_night \
+    -- --include-ignored --nocapture --test-threads 1

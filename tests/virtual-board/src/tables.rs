@@ -1,0 +1,134 @@
+//! What a run exported, and the same values on the wire.
+//!
+//! Owns which register holds which rail's codes.
+
+use std::path::Path;
+
+use wattline_protocol::units::BoardTime;
+use wattline_tests::Table;
+
+use crate::log::Transfer;
+use crate::rails::Rail;
+use crate::wire::INA3221_AT;
+
+/// Tables of one run.
+#[derive(Debug)]
+pub struct Tables {
+    /// `samples.csv`.
+    pub samples: Table,
+    /// `windows.csv`.
+    pub windows: Table,
+}
+
+impl Tables {
+    /// Reads what `export --to csv` wrote into `folder`.
+    ///
+    /// # Panics
+    /// Where a table is not there.
+    #[must_use]
+    pub fn read(folder: &Path) -> Self {
+        let table = |name: &str| Table::read(&folder.join(name));
+        Self { samples: table("samples.csv"), windows: table("windows.csv") }
+    }
+
+    /// A rail's good samples, in their order.
+    ///
+    /// # Panics
+    /// Where a good sample has no value.
+    #[must_use]
+    pub fn good(&self, rail: &str) -> Vec<Sample> {
+        let column = |name| self.samples.texts(name);
+        let (names, status, times) = (column("rail"), column("status"), column("time_ns"));
+        let (shunt, bus) = (column("shunt_code"), column("bus_code"));
+        let good = (0..names.len()).filter(|&row| names[row] == rail && status[row] == "ok");
+        good.map(|row| {
+            let codes = (shunt[row].parse().unwrap(), bus[row].parse().unwrap());
+            Sample { at: BoardTime(times[row].parse().unwrap()), codes }
+        })
+        .collect()
+    }
+
+    /// How many samples of a rail have this status.
+    #[must_use]
+    pub fn count(&self, rail: &str, status: &str) -> usize {
+        let rows = self.samples.texts("rail").into_iter().zip(self.samples.texts("status"));
+        rows.filter(|row| *row == (rail, status)).count()
+    }
+
+    /// How many good samples of a rail come after its last failed one.
+    #[must_use]
+    pub fn count_behind_last_failure(&self, rail: &str) -> usize {
+        let rows = self.samples.texts("rail").into_iter().zip(self.samples.texts("status"));
+        let of_rail: Vec<&str> = rows.filter(|row| row.0 == rail).map(|row| row.1).collect();
+        let behind = of_rail.iter().rev().take_while(|status| !matches!(**status, "nack" | "bus"));
+        behind.filter(|status| **status == "ok").count()
+    }
+}
+
+/// Codes of shunt and bus at a time: of the board's clock in a run's table, of this
+/// machine's on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    /// Centre of the shunt's conversion; on the wire, the transfer's end.
+    pub at: BoardTime,
+    /// Shunt and bus.
+    pub codes: (i32, i32),
+}
+
+/// A rail's sweeps on the wire: the codes of an INA3221 have three reserved bits
+/// below (SBOS576), those of an INA226 none (SBOS547).
+#[must_use]
+pub fn sweeps(log: &[Transfer], rail: &Rail) -> Vec<Sample> {
+    let (shunt, bus) = (rail.channel * 2 - 1, rail.channel * 2);
+    let shift = if rail.address == INA3221_AT { 3 } else { 0 };
+    let of_chip = log.iter().filter(|transfer| transfer.address == rail.address);
+    of_chip
+        .filter_map(|transfer| {
+            let registers = transfer.registers();
+            let value = |register| {
+                let found = registers.iter().find(|(read, _)| *read == register);
+                found.map(|(_, value)| i32::from(value.cast_signed() >> shift))
+            };
+            Some(Sample { at: transfer.ended, codes: (value(shunt)?, value(bus)?) })
+        })
+        .collect()
+}
+
+/// Each sample with its sweep on the wire, in the same order and none twice; `Err`
+/// with the first sample that has none.
+///
+/// # Errors
+/// The sample that no sweep behind those of the samples before it equals.
+pub fn matched(samples: &[Sample], sweeps: &[Sample]) -> Result<Vec<(Sample, Sample)>, Sample> {
+    let mut left = sweeps.iter();
+    let mut pair = |sample: &Sample| {
+        let sweep = left.find(|sweep| sweep.codes == sample.codes);
+        sweep.map(|sweep| (*sample, *sweep)).ok_or(*sample)
+    };
+    samples.iter().map(&mut pair).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(at: u64, shunt: i32) -> Sample {
+        Sample { at: BoardTime(at), codes: (shunt, 9_600) }
+    }
+
+    #[test]
+    fn a_sample_that_was_not_on_the_wire_is_found_out() {
+        let wire = [sample(1, 5), sample(2, 6), sample(3, 5), sample(4, 7)];
+        let read = [sample(101, 5), sample(103, 5), sample(104, 7)];
+        let pairs = matched(&read, &wire).unwrap();
+        assert_eq!(pairs.iter().map(|pair| pair.1.at.0).collect::<Vec<_>>(), [1, 3, 4]);
+        // One invented, one given twice, two in the wrong order.
+        for wrong in [
+            [sample(1, 8), sample(2, 7)],
+            [sample(1, 7), sample(2, 7)],
+            [sample(1, 7), sample(2, 6)],
+        ] {
+            assert!(matched(&wrong, &wire).is_err(), "{wrong:?}");
+        }
+    }
+}
