@@ -384,6 +384,6 @@ impl LogCursor {
 }
 
 /// True for a frame that a later segment holds again.
-fn is_behind(limit: &Ends, header: &Header) -> bool {
+pub(super) fn is_behind(limit: &Ends, header: &Header) -> bool {
     header.identity.sequence >= limit.next(header.identity)
 }

@@ -391,6 +391,15 @@ impl Storage for ModelStorage {
         file.sync(Ok(()))
     }
 
+    fn settle(&self, name: &str) -> io::Result<()> {
+        let mut disk = self.disk();
+        let outcome = disk.operate();
+        let file = disk.file(name)?;
+        let synced = file.sync(outcome);
+        file.cache.clone_from(&file.durable);
+        synced
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk();
         disk.operate()?;

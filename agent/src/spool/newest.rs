@@ -5,9 +5,11 @@
 
 use std::io;
 
-use wattline_protocol::frame;
+use wattline_protocol::frame::{self, Header};
+use wattline_protocol::planted;
 use wattline_protocol::record::{Record, RunId};
 
+use super::cursor::is_behind;
 use super::log::SpooledFrame;
 use super::segment::{Piece, SegmentReader, Window, segment_name};
 use super::{Item, Spool, SpoolError};
@@ -28,8 +30,9 @@ impl Spool {
 
     /// Frames of the run whose kind is one of `kinds`, in the order of the
     /// log, from a segment on behind which one of each of `needed` lies; all
-    /// of them where there is no such segment. A frame that was written twice
-    /// may come twice.
+    /// of them where there is no such segment. What a segment holds behind the line
+    /// that the next one draws does not count, as for every reader: its sync failed,
+    /// and the record of where the epoch ended denies it.
     ///
     /// # Errors
     /// [`SpoolError::UnknownRun`]; [`SpoolError::Storage`] where a segment cannot
@@ -44,7 +47,13 @@ impl Spool {
         let log = self.log(run)?;
         let segments = log.state().segments.clone();
         let mut newest: Vec<SpooledFrame> = Vec::new();
-        for segment in segments.iter().rev() {
+        for (place, segment) in segments.iter().enumerate().rev() {
+            let mut later = segments.iter().skip(place + 1);
+            let limit = later.find_map(|one| one.before.clone());
+            let counts = |header: &Header| {
+                !limit.as_deref().is_some_and(|limit| is_behind(limit, header))
+                    || planted!("a start goes on from what does not count")
+            };
             let name = segment_name(&log.folder, segment.ordinal);
             let mut window = Window::at(segment.head_bytes);
             let mut frames = Vec::new();
@@ -52,7 +61,9 @@ impl Spool {
                 let storage = log.storage.as_ref();
                 let piece = SegmentReader::new(storage, &name, &mut window).next(segment.end);
                 match piece {
-                    Ok(Some(Piece::Frame { header, bytes })) if kinds.contains(&header.kind) => {
+                    Ok(Some(Piece::Frame { header, bytes }))
+                        if kinds.contains(&header.kind) && counts(&header) =>
+                    {
                         frames.push(SpooledFrame { header, bytes: bytes.into() });
                     }
                     Ok(Some(Piece::Frame { .. } | Piece::Damage { .. })) => {}

@@ -85,22 +85,13 @@ pub(super) fn recover(
     if segments.is_empty() {
         return Ok(None);
     }
-    let mut scan = Scan::default();
-    // From the newest segment that has a head: it tells what lies before it.
-    let from = segments.iter().rposition(|segment| segment.before.is_some()).unwrap_or(0);
-    if let Some(before) = segments.get(from).and_then(|segment| segment.before.clone())
-        && !planted!("a start forgets what lies before the newest segment")
-    {
-        scan.ends = Ends::clone(&before);
+    let mut scan = Scan::of(storage, &folder, &mut segments)?;
+    if !scan.ended && !planted!("a start builds on what the kernel holds") {
+        settle(storage, run, &folder, &mut segments)?;
+        scan = Scan::of(storage, &folder, &mut segments)?;
     }
-    let newest = usize::from(planted!("a start reads the newest segment alone")) * segments.len();
-    for segment in segments.iter_mut().skip(from.max(newest.saturating_sub(1))) {
-        scan.segment(storage, &folder, segment)?;
-    }
-    if !scan.ended
-        && let Err(error) = storage.sync_folder(&folder)
-    {
-        warn!(folder, %error, "The names of a run's segments could not be synced.");
+    for (name, end) in &scan.torn {
+        cut(storage, name, *end);
     }
     let First { start: first_start, plan: first_plan } = first(storage, &folder, &segments)?;
     let found = RecoveredRun {
@@ -121,6 +112,45 @@ pub(super) fn recover(
         ..LogState::default()
     };
     Ok(Some(Recovery { found, state }))
+}
+
+/// The newest segment that has a head: it tells what lies before it.
+fn newest_headed(segments: &[Segment]) -> usize {
+    segments.iter().rposition(|segment| segment.before.is_some()).unwrap_or(0)
+}
+
+/// Brings the segments that a run goes on from to what the disk has of them. After
+/// a killed agent they may lie in the kernel's memory alone, and where a sync
+/// failed they stay there for good: what the run goes on behind would be gone
+/// with the power, and nobody would make it again. A disk that refuses is no
+/// obstacle: what can be read is read.
+///
+/// # Errors
+/// [`StorageError`] where a segment cannot be read for a cause that says nothing of
+/// what it holds.
+fn settle(
+    storage: &dyn Storage,
+    run: &RunId,
+    folder: &str,
+    segments: &mut [Segment],
+) -> Result<(), StorageError> {
+    let mut settled = segments.len();
+    // A head may turn out not to be on the disk: then the one before it counts.
+    while settled > newest_headed(segments) {
+        let from = newest_headed(segments);
+        for segment in segments.iter_mut().take(settled).skip(from) {
+            let name = segment_name(folder, segment.ordinal);
+            if let Err(error) = storage.settle(&name) {
+                warn!(name, %error, "A segment could not be synced; what the disk has of it counts.");
+            }
+            *segment = look_at(storage, run, &name, segment.ordinal)?;
+        }
+        settled = from;
+    }
+    if let Err(error) = storage.sync_folder(folder) {
+        warn!(folder, %error, "The names of a run's segments could not be synced.");
+    }
+    Ok(())
 }
 
 /// Length and head of a segment.
@@ -146,11 +176,34 @@ struct Scan {
     ends: Ends,
     ended: bool,
     torn_bytes: u64,
+    /// Segments with a torn tail, and where it begins.
+    torn: Vec<(String, u64)>,
     damaged: Vec<DamagedPart>,
 }
 
 impl Scan {
-    /// Reads one segment to its end and cuts off what follows its last frame.
+    /// Reads from the newest segment that has a head on.
+    fn of(
+        storage: &dyn Storage,
+        folder: &str,
+        segments: &mut [Segment],
+    ) -> Result<Self, StorageError> {
+        let mut scan = Self::default();
+        let from = newest_headed(segments);
+        if let Some(before) = segments.get(from).and_then(|segment| segment.before.clone())
+            && !planted!("a start forgets what lies before the newest segment")
+        {
+            scan.ends = Ends::clone(&before);
+        }
+        let alone = usize::from(planted!("a start reads the newest segment alone"));
+        let newest = (alone * segments.len()).saturating_sub(1);
+        for segment in segments.iter_mut().skip(from.max(newest)) {
+            scan.segment(storage, folder, segment)?;
+        }
+        Ok(scan)
+    }
+
+    /// Reads one segment; it ends behind its last frame.
     fn segment(
         &mut self,
         storage: &dyn Storage,
@@ -178,22 +231,20 @@ impl Scan {
             }
         }
         self.torn_bytes += tail;
-        // What the disk would not read now it may read another day: it is left. A
-        // run that goes on builds on what is found here, which may lie in the
-        // kernel's cache alone where the agent was killed: cut or not, it is synced.
-        if (tail > 0 && !window.unreadable()) || (tail == 0 && !self.ended) {
-            cut(storage, &name, last_frame);
+        // What the disk would not read now it may read another day: it is left.
+        if tail > 0 && !window.unreadable() {
+            self.torn.push((name, last_frame));
         }
         segment.end = last_frame;
         Ok(())
     }
 }
 
-/// Cuts a torn tail, and makes what is before it durable. A disk that refuses is no obstacle: readers stop before
-/// the tail, and nothing is ever appended behind it.
+/// Cuts a torn tail. A disk that refuses is no obstacle: readers stop before the
+/// tail, and nothing is ever appended behind it.
 fn cut(storage: &dyn Storage, name: &str, length: u64) {
     if let Err(error) = storage.truncate(name, length) {
-        warn!(name, %error, "A segment could not be cut behind its last frame and synced.");
+        warn!(name, %error, "A segment could not be cut behind its last frame.");
     }
 }
 

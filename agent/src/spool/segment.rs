@@ -431,6 +431,64 @@ mod tests {
     }
 
     #[test]
+    fn the_first_byte_of_a_magic_at_the_end_of_a_window_is_kept() {
+        assert_eq!(MAGIC, *b"WL");
+        for (rest, more, skip) in [
+            // More follows: the "W" may be half a magic; one that is whole is found.
+            (&b"..W"[..], true, 2),
+            (b"..WL", true, 2),
+            (b"..WLW", true, 2),
+            (b"...W", true, 3),
+            // The first byte is where no frame begins: behind it one may.
+            (b"WW", true, 1),
+            (b"W", true, 0),
+            // Nothing follows, or the last byte begins none.
+            (b"..W", false, 3),
+            (b"W", false, 1),
+            (b"..L", true, 3),
+            (b"..", true, 2),
+            (b"", true, 0),
+        ] {
+            assert_eq!(to_next_magic(rest, more), skip, "{rest:?}, more: {more}");
+        }
+    }
+
+    #[test]
+    fn a_frame_behind_damage_is_found_wherever_a_window_ends() {
+        let mut frame = Vec::new();
+        let header = Header {
+            kind: 9,
+            length: 0,
+            codec: 0,
+            flags: 0,
+            count: 1,
+            identity: Identity { epoch: 1, stream: 0, sequence: 0 },
+        };
+        frame::encode(header, b"payload", &mut frame).unwrap();
+        // A read ends before the magic, within it and behind it.
+        for damage in READ_BYTES - 4..READ_BYTES + 4 {
+            let model = crate::spool::ModelStorage::new();
+            let mut file = model.create("segment").unwrap();
+            file.append(&vec![b'.'; damage]).unwrap();
+            file.append(&frame).unwrap();
+            let end = as_u64(damage + frame.len());
+            let mut window = Window::at(0);
+            let mut pieces = Vec::new();
+            while let Some(piece) =
+                SegmentReader::new(&model, "segment", &mut window).next(end).unwrap()
+            {
+                pieces.push(piece);
+            }
+            let bytes = as_u64(damage);
+            assert!(
+                matches!(&pieces[..], [Piece::Damage { bytes: passed }, Piece::Frame { bytes: found, .. }]
+                    if *passed == bytes && *found == frame),
+                "{damage} bytes of damage"
+            );
+        }
+    }
+
+    #[test]
     fn only_names_of_segments_have_an_ordinal() {
         assert_eq!(segment_ordinal("00000012.seg"), Some(12));
         assert_eq!(segment_ordinal("123456789.seg"), Some(123_456_789));

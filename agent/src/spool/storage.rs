@@ -58,6 +58,14 @@ pub trait Storage: Debug + Send + Sync {
     /// What the disk says.
     fn truncate(&self, name: &str, length: u64) -> io::Result<()>;
 
+    /// Makes what was ever written to a file durable, and forgets what the
+    /// kernel holds of it in memory: what is read from now on is what the disk
+    /// has. After an error of the sync as well, as far as the kernel forgets.
+    ///
+    /// # Errors
+    /// What the disk says; `NotFound` where there is no such file.
+    fn settle(&self, name: &str) -> io::Result<()>;
+
     /// Removes a file or an empty folder.
     ///
     /// # Errors

@@ -242,3 +242,38 @@ impl Dice {
         (z ^ (z >> 31)) % limit
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Nights that go on side by side: each waits most of its time.
+    const AT_ONCE: usize = 2;
+
+    #[test]
+    fn fifty_kills_on_either_side_lose_nothing_and_double_nothing() {
+        // The same seeds each time: who is killed and after how long is the same; what
+        // the programs are doing just then is the machine's.
+        let nights: Vec<u64> = (1..=5).collect();
+        let turns = nights.chunks(AT_ONCE);
+        let mut kills = 0;
+        for turn in turns {
+            let at_once: Vec<_> = turn
+                .iter()
+                .map(|&seed| (seed, thread::spawn(move || one_night(seed, KILLS_A_NIGHT))))
+                .collect();
+            for (seed, night) in at_once {
+                let found = night.join().unwrap();
+                assert_eq!(
+                    (found.lost, found.doubled),
+                    (0, 0),
+                    "again: cargo measure kills --from {seed} --count {KILLS_A_NIGHT}"
+                );
+                kills += found.kills;
+            }
+        }
+        assert_eq!(kills, 50);
+    }
+}

@@ -133,8 +133,6 @@ pub(crate) struct Ledger {
     removed: BTreeSet<usize>,
     /// What hosts have acknowledged of each run, all together.
     acked: BTreeMap<usize, BTreeMap<(u32, u32), u64>>,
-    /// Runs of which a sync has failed.
-    unsynced: BTreeSet<usize>,
     /// What became of each run's campaign.
     cells: BTreeMap<usize, cells::Cells>,
 }
@@ -215,9 +213,6 @@ impl Ledger {
     /// What the spool took of the run is durable up to these ends, it says;
     /// and, where a sync `succeeded`, all that no host may take in its stead.
     pub(crate) fn promised(&mut self, run: usize, succeeded: bool, ends: &[StreamEnd]) {
-        if !succeeded {
-            self.unsynced.insert(run);
-        }
         let Some(open) = self.open.get_mut(&run) else { return };
         let entries = &mut self.entries;
         let reached = |&(epoch, stream, _): &Number, next: u64| {
@@ -309,9 +304,23 @@ impl Ledger {
         self.end_hurt.contains(&run)
     }
 
-    /// True where something of the run was promised.
-    pub(crate) fn has_promised(&self, run: usize) -> bool {
-        self.entries.values().any(|entry| entry.run == run && entry.promised)
+    /// True where the disk has a record of this epoch for good.
+    pub(crate) fn shows(&self, epoch: u32) -> bool {
+        let mut of_epoch = self.entries.range((epoch, 0, 0)..(epoch.saturating_add(1), 0, 0));
+        of_epoch.any(|(_, entry)| {
+            entry.stays() && !entry.may_bypass() && !self.removed.contains(&entry.run)
+        })
+    }
+
+    /// True where the board has something of the run for good: a host must come to
+    /// have all of it. Not so where damage took every segment that was durable, and a
+    /// power cut the next one, of which nothing was promised: nothing is left then by
+    /// which a start could know of the run. What hosts alone have is no part of it.
+    pub(crate) fn keeps(&self, run: usize) -> bool {
+        self.entries.iter().any(|(number, entry)| {
+            let at_host = entry.may_bypass() && self.is_acked(*number, entry);
+            entry.run == run && entry.stays() && !at_host
+        })
     }
 
     /// Holds a host's store of a run against the ledger. `acked` is what the
@@ -473,4 +482,37 @@ fn number_of(bytes: &[u8]) -> Option<Number> {
     let frame = frame::decode(bytes).ok()?;
     let Identity { epoch, stream, sequence } = frame.header.identity;
     Some((epoch, stream, sequence))
+}
+
+#[cfg(test)]
+mod tests {
+    use wattline_protocol::frame::{Codec, Header};
+
+    use super::*;
+
+    fn frame_of(kind: u8, sequence: u64) -> Vec<u8> {
+        let identity = Identity { epoch: 1, stream: 0, sequence };
+        let codec = Codec::Postcard.id();
+        let header = Header { kind, length: 0, codec, flags: 0, count: 1, identity };
+        let mut bytes = Vec::new();
+        frame::encode(header, b"payload", &mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn a_run_need_be_nowhere_once_damage_took_all_that_was_promised_of_it() {
+        let mut ledger = Ledger::default();
+        let frames = [frame_of(kind::RUN_START, 0), frame_of(kind::PLAN, 1)];
+        for bytes in &frames {
+            ledger.given(0, bytes);
+            ledger.taken(bytes, BoardTime(1));
+        }
+        assert!(!ledger.keeps(0), "nothing was promised");
+        ledger.promised(0, true, &[]);
+        assert!(ledger.keeps(0));
+        ledger.damaged(&frames[0]);
+        assert!(ledger.keeps(0), "one of two is left");
+        ledger.damaged(&frames[1]);
+        assert!(!ledger.keeps(0));
+    }
 }

@@ -16,12 +16,15 @@ use crate::trace;
 use crate::weather::{Fault, Weather};
 use crate::{Outcome, Refusal, sums};
 
+mod starts;
+
 const MS: u64 = 1_000_000;
 const SECOND: u64 = 1_000_000_000;
 /// Linux's error number of a failed input or output.
 const EIO: i32 = 5;
-/// Steps of a morning: far more than any night needs to come to its end.
-const MORNING_STEPS_MAX: u32 = 1_500;
+/// Steps of a morning: half an hour, far more than any night needs to come to its
+/// end, also one whose host grants a frame at a time over a slow link.
+const MORNING_STEPS_MAX: u32 = 6_000;
 
 pub(crate) struct World {
     t: u64,
@@ -50,6 +53,8 @@ pub(crate) struct World {
     lazy: bool,
     delay_ms: u64,
     bandwidth: usize,
+    /// Starts that fail, in some nights.
+    starts: Option<starts::Starts>,
 }
 
 impl World {
@@ -84,7 +89,7 @@ impl World {
                 ..Host::default()
             });
         }
-        Self {
+        let mut world = Self {
             t: began,
             began,
             weather: Weather::forecast(&mut dice),
@@ -103,8 +108,11 @@ impl World {
             lazy: dice.chance(600),
             delay_ms: if dice.chance(500) { dice.between(0, 20) } else { dice.between(50, 900) },
             bandwidth: if dice.chance(700) { 64 * 1024 } else { 1_500 },
+            starts: None,
             dice,
-        }
+        };
+        world.forecast_starts(seed);
+        world
     }
 
     /// A night of ends and beginnings, in which a disk refuses what it is told
@@ -112,6 +120,7 @@ impl World {
     pub(crate) fn refusing(seed: u64, refusal: &Refusal) -> Self {
         let mut world = Self::new(seed);
         world.weather = Weather::of_ends();
+        world.starts = None;
         match refusal {
             Refusal::Nothing => {}
             Refusal::Board { calls, errno } => {
@@ -140,6 +149,7 @@ impl World {
             if std::mem::take(&mut self.cut_after_step) {
                 self.strike(Fault::CutPower);
             }
+            self.start_badly();
         }
         self.morning();
         self.judge();
@@ -419,8 +429,9 @@ impl World {
         }
         for step in 0..MORNING_STEPS_MAX {
             self.pass_time();
-            if step > 300 && step % 20 == 0 {
-                // A runner that hangs is given up after ten minutes.
+            if step > 300 && step % 20 == 0 && self.is_at_work() {
+                // A runner that hangs is given up after ten minutes. Only then: a jump
+                // ends every link, and one that is slow gets nowhere between two.
                 self.t += 100 * SECOND;
             }
             self.step();
@@ -433,8 +444,11 @@ impl World {
 
     fn is_over(&mut self) -> bool {
         let begun = self.begun;
-        let at_work = self.board.agent.as_ref().is_none_or(|agent| agent.current.is_some());
-        !at_work && self.hosts.iter_mut().all(|host| host.wanted(begun).is_none())
+        !self.is_at_work() && self.hosts.iter_mut().all(|host| host.wanted(begun).is_none())
+    }
+
+    fn is_at_work(&self) -> bool {
+        self.board.agent.as_ref().is_none_or(|agent| agent.current.is_some())
     }
 
     fn judge(&mut self) {
@@ -456,7 +470,7 @@ impl World {
                 }
                 somewhere |= book.whole;
             }
-            if !somewhere && self.ledger.has_promised(run) {
+            if !somewhere && self.ledger.keeps(run) {
                 let name = run_id(run);
                 self.ledger.accuse(Charge::Lost, format!("run {name:?} is whole nowhere"));
             }

@@ -113,6 +113,11 @@ impl Weather {
         Self { rates, slot_damages: 0, room_at: None }
     }
 
+    /// Leaves the slots of the epoch alone.
+    pub(crate) fn spare_slots(&mut self) {
+        self.slot_damages = SLOT_DAMAGES_MAX;
+    }
+
     /// Books as damaged what lies in files that the disk refused to read.
     pub(crate) fn book_refused(disk: &ModelStorage, ledger: &mut Ledger) {
         let refused = disk.take_refused();

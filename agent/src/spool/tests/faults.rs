@@ -43,6 +43,43 @@ fn a_failed_sync_is_never_repeated_on_the_same_file_and_loses_nothing() {
 }
 
 #[test]
+fn a_start_goes_on_from_what_the_disk_has_and_not_from_what_the_kernel_holds() {
+    let mut lost = 0;
+    // The sync fails; then the segment that would take its frames is not made, or is
+    // left behind with its head alone, which says where the line is.
+    for refused in [&[0, 1][..], &[0, 3, 4]] {
+        for bytes in 60..160 {
+            let model = ModelStorage::new();
+            let mut log = open(&model).create_run(&run_id()).unwrap();
+            append(&mut log, 0..3, EVENT, bytes);
+            log.sync().unwrap();
+            append(&mut log, 3..12, EVENT, bytes);
+            let next = model.operations();
+            refused.iter().for_each(|at| model.fail_operation(next + at, ModelFault::Io));
+            assert!(log.sync().is_err());
+            drop(log);
+            let spool = open(&model);
+            let found = spool.recovered()[0].ends[0].next;
+            assert!((3..=12).contains(&found), "{found}");
+            lost += 12 - found;
+            // What a campaign goes on from is what the start says is there.
+            let history = spool.newest(&run_id(), &[EVENT], &[]).unwrap();
+            let history = history.iter().map(|one| one.header.identity.sequence);
+            assert_eq!(history.collect::<Vec<_>>(), (0..found).collect::<Vec<_>>());
+            let mut log = spool.resume_run(&run_id()).unwrap();
+            log.append(&frame(EVENT, identity(2, 0, 0), 1, 10)).unwrap();
+            log.sync().unwrap();
+            model.cut_power(7);
+            let items = read_all(&open(&model), &run_id());
+            let before: Vec<u64> = (0..found).chain([0]).collect();
+            assert_eq!(numbers(&items), before, "frames of {bytes} bytes");
+            assert_eq!(holes(&items), []);
+        }
+    }
+    assert!(lost > 900, "too few syncs that failed lost anything: {lost}");
+}
+
+#[test]
 fn every_operation_of_a_run_may_fail_and_what_was_promised_is_there() {
     let scenario = |model: &ModelStorage| -> Option<(Vec<StreamEnd>, u64)> {
         let spool = open(model);

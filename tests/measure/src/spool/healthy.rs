@@ -245,6 +245,10 @@ impl Storage for Counted {
         self.disk.truncate(name, length)
     }
 
+    fn settle(&self, name: &str) -> io::Result<()> {
+        self.disk.settle(name)
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         self.disk.remove(name)
     }

@@ -24,7 +24,7 @@ pub(super) struct Cells {
 
 impl Entry {
     /// The disk has it for good.
-    fn stays(&self) -> bool {
+    pub(super) fn stays(&self) -> bool {
         self.promised && !self.damaged && !self.dropped
     }
 }
@@ -112,12 +112,9 @@ impl Ledger {
         });
         let Some((at, RunEnd { outcome: RunOutcome::Complete, .. })) = end else { return };
         let before = |number: &Number| number.0 <= at.0;
-        // What damage took of a trial is stated as a gap, and no more is asked. Of a
-        // run whose disk failed a sync, a start may read what a later power cut takes.
-        let fleeting = self.unsynced.contains(&run);
+        // What damage took of a trial is stated as a gap, and no more is asked.
         let hurt = |of: &dyn Fn(&Record) -> bool| {
-            let is_hurt =
-                |entry: &Entry| entry.damaged || entry.dropped || fleeting && entry.at_risk;
+            let is_hurt = |entry: &Entry| entry.damaged || entry.dropped;
             marks
                 .iter()
                 .any(|(number, mark)| of(mark) && self.entries.get(number).is_some_and(is_hurt))

@@ -31,7 +31,7 @@ impl Ledger {
     }
 
     /// True where a host has acknowledged this frame.
-    fn is_acked(&self, number: Number, entry: &Entry) -> bool {
+    pub(super) fn is_acked(&self, number: Number, entry: &Entry) -> bool {
         let acked = self.acked.get(&entry.run).and_then(|run| run.get(&(number.0, number.1)));
         acked.is_some_and(|next| entry.next <= *next)
     }
