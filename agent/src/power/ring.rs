@@ -79,7 +79,11 @@ pub struct SweepConsumer {
 /// A ring for `capacity` sweeps.
 #[must_use]
 pub fn ring(capacity: usize) -> (SweepProducer, SweepConsumer) {
-    let (producer, consumer) = rtrb::RingBuffer::new(capacity);
+    let (mut producer, mut consumer) = rtrb::RingBuffer::new(capacity);
+    // Filled once, so that the kernel has given its memory before the first sweep: else
+    // the sampler's process grows for minutes, a page at a time.
+    while producer.push(Sweep { end: BoardTime(u64::MAX), ..Sweep::default() }).is_ok() {}
+    while consumer.pop().is_ok() {}
     (SweepProducer { ring: producer, lost: 0 }, SweepConsumer { ring: consumer, last: None })
 }
 

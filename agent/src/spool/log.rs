@@ -22,7 +22,8 @@ use super::storage::Storage;
 /// INA3221 at 5.2 kB/s or 4 of the fastest chip at 37 kB/s; with the held ones
 /// well within the 32 MiB that the sampler's process may take.
 pub const PENDING_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Most bytes of frames that are held for a host: 13 minutes of one INA3221.
+/// Memory of frames that are held for a host: some 9 minutes of one INA3221, in the
+/// chunks that they take.
 pub const HELD_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What is dropped at once when the bound is reached, as a share of it: so that
 /// one gap record stands for minutes, not one for each block.
@@ -35,7 +36,8 @@ pub struct Limits {
     pub segment_bytes: u64,
     /// Most bytes of frames that wait for the disk, of each run.
     pub pending_bytes: usize,
-    /// Most bytes of frames that are held for a host, of each run.
+    /// Bytes of memory for frames that are held for a host, of each run: had when it
+    /// begins, and all that it gets.
     pub held_bytes: usize,
 }
 
@@ -211,10 +213,21 @@ impl LogState {
         self.push_due(frame);
     }
 
-    /// Takes a frame that only a host may make durable.
-    pub(super) fn hold(&mut self, frame: SpooledFrame, since: BoardTime) {
+    /// Takes a frame that only a host may make durable; false where there is no
+    /// room for it behind what no host has.
+    #[must_use]
+    pub(super) fn hold(&mut self, frame: &SpooledFrame, since: BoardTime) -> bool {
+        let held = self.held.forget(frame.bytes.len(), &self.acked) && self.held.push(frame, since);
+        if held {
+            self.appended.raise_over(&frame.header);
+        }
+        held
+    }
+
+    /// Takes a frame that is dropped at once.
+    pub(super) fn drop_now(&mut self, frame: &SpooledFrame, dropped: &mut Dropped) {
         self.appended.raise_over(&frame.header);
-        self.held.push(frame, since);
+        dropped.add(frame);
     }
 
     /// Lets held frames that are due, and that no host has, wait for the disk.

@@ -88,6 +88,7 @@ pub mod recover;
 mod removal;
 mod room;
 pub mod segment;
+mod slab;
 pub mod storage;
 pub mod writer;
 
@@ -116,6 +117,7 @@ pub use segment::SEGMENT_BYTES_MAX;
 pub use storage::{AppendFile, Operation, Storage, StorageError};
 pub use writer::RunLog;
 
+use held::HeldFrames;
 use log::{Log, LogState};
 use room::Room;
 use segment::{RUNS_FOLDER, run_folder};
@@ -355,10 +357,11 @@ impl Spool {
         for log in logs.values() {
             let mut state = log.state();
             if !state.has_writer {
-                state.held.clear();
+                state.held = HeldFrames::default();
             }
         }
-        let state = LogState { has_writer: true, ..LogState::default() };
+        let held = HeldFrames::with_room(self.inner.limits.held_bytes);
+        let state = LogState { has_writer: true, held, ..LogState::default() };
         let room = Arc::clone(&self.inner.room);
         let limits = self.inner.limits;
         let log = Arc::new(Log::new(Arc::clone(storage), run.clone(), limits, room, state));
@@ -386,6 +389,7 @@ impl Spool {
                 return Err(SpoolError::HasWriter { run: run.clone() });
             }
             state.has_writer = true;
+            state.held = HeldFrames::with_room(self.inner.limits.held_bytes);
         }
         Ok(RunLog::new(self.clone(), log, last.unwrap_or(0) + 1))
     }

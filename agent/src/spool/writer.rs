@@ -132,17 +132,26 @@ impl RunLog {
     /// As [`RunLog::append`].
     pub fn hold(&mut self, bytes: &[u8], now: BoardTime) -> Result<Vec<Gap>, SpoolError> {
         let bytes_max = self.log.limits.held_bytes;
-        let (frame, mut guard) = self.take(bytes)?;
-        let state = &mut *guard;
-        state.hold(frame, now);
-        if state.held.forget(bytes_max, &state.acked) {
+        let (frame, mut state) = self.take(bytes)?;
+        if state.hold(&frame, now) {
             return Ok(Vec::new());
         }
-        drop(guard);
-        let mut gaps = self.release(Due::All);
-        if self.is_thinning() {
-            gaps.extend(self.drop_samples(bytes_max - bytes_max / DROPPED_PART));
+        state.release(Due::All, self.samples());
+        let mut dropped = Dropped::default();
+        if !state.hold(&frame, now) {
+            let is_kept = self.is_thinning() && frame.header.kind == kind::SAMPLE_BLOCK;
+            if is_kept {
+                dropped = state.drop_samples(bytes_max - bytes_max / DROPPED_PART);
+            }
+            if !is_kept {
+                state.push(frame);
+            } else if !state.hold(&frame, now) {
+                state.drop_now(&frame, &mut dropped);
+            }
         }
+        drop(state);
+        let mut gaps = self.gone(dropped);
+        gaps.extend(self.write());
         Ok(gaps)
     }
 
@@ -232,8 +241,9 @@ impl RunLog {
     /// Since when the oldest frame is held that no host has acknowledged.
     #[must_use]
     pub fn held_since(&self) -> Option<BoardTime> {
-        let state = self.log.state();
-        state.held.oldest(self.samples(), &state.acked)
+        let mut state = self.log.state();
+        let LogState { held, acked, .. } = &mut *state;
+        held.oldest(self.samples(), acked)
     }
 
     /// Acknowledgements so far that said something new.

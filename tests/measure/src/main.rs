@@ -150,7 +150,7 @@ fn main() -> ExitCode {
         nights::nights(args.from, args.seeds, now_ns, &mut emit);
     }
     if wanted("mutants.") {
-        nights::mutants(args.from, &mut emit);
+        nights::mutants(args.from, case, &mut emit);
     }
     if wanted("spool.")
         && let Err(error) = spool::run(name, args.from, &mut emit)

@@ -85,14 +85,16 @@ impl Sum {
     }
 }
 
-pub(crate) fn mutants(from: u64, emit: &mut dyn FnMut(Figure)) {
-    let planted = MUTANTS.len();
+pub(crate) fn mutants(from: u64, case: &str, emit: &mut dyn FnMut(Figure)) {
+    let planted: Vec<&'static str> =
+        MUTANTS.iter().copied().filter(|name| name.starts_with(case)).collect();
     let mut caught = 0;
+    let named = planted.clone();
     let hunted = move |place: u64| {
-        let mutant = usize::try_from(place).ok().and_then(|place| MUTANTS.get(place));
+        let mutant = usize::try_from(place).ok().and_then(|place| named.get(place).copied());
         mutant.and_then(|mutant| hunt(mutant, from, HUNT_SEEDS))
     };
-    let count = u64::try_from(planted).unwrap_or(0);
+    let count = u64::try_from(planted.len()).unwrap_or(0);
     let mut lines = Vec::new();
     let outcome = each(0, count, hunted, |place, found| lines.push((place, found)));
     if let Err(hung) = outcome {
@@ -100,14 +102,14 @@ pub(crate) fn mutants(from: u64, emit: &mut dyn FnMut(Figure)) {
     }
     lines.sort_by_key(|(place, _)| *place);
     for (place, found) in lines {
-        let mutant = usize::try_from(place).ok().and_then(|place| MUTANTS.get(place));
+        let mutant = usize::try_from(place).ok().and_then(|place| planted.get(place).copied());
         let Some(mutant) = mutant else { continue };
         match found {
             Some(found) => {
                 caught += 1;
                 emit(Figure {
                     measure: "mutants.seed",
-                    case: (*mutant).to_owned(),
+                    case: mutant.to_owned(),
                     value: as_f64(found.seed),
                     unit: "seed that caught it",
                     limit: Some(as_f64(from + HUNT_SEEDS)),

@@ -10,7 +10,7 @@ use wattline_protocol::planted::plant;
 use crate::night;
 
 /// All planted bugs, by the name at their place.
-pub const MUTANTS: [&str; 70] = [
+pub const MUTANTS: [&str; 67] = [
     "a segment is not synced",
     "a folder is not synced",
     "a failed segment is written on",
@@ -75,11 +75,8 @@ pub const MUTANTS: [&str; 70] = [
     "a broken trial is not said to be aborted",
     "a broken trial is not made again",
     "a trial is left out",
-    "a start builds on what the kernel holds",
     "a start goes on from what does not count",
-    "a slot is whole before its name is",
     "a slot that is gone is no sign",
-    "half a slot stays",
     "segments do not count once both slots are lost",
 ];
 

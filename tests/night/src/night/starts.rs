@@ -53,13 +53,12 @@ impl World {
     }
 
     fn live_briefly(&mut self, starts: &mut Starts) {
-        // An agent that has its epoch found or made both slots whole, and of these
-        // one may rot. The next may once a start has made both whole again.
-        let mut slots_are_whole = self.epoch().is_some();
-        for _ in 0..starts.dice.between(1, 4) {
+        for _ in 0..starts.dice.between(2, 6) {
+            // An agent that has its epoch found both slots whole, or made both so: of
+            // these one may rot.
+            let are_whole = self.epoch().is_some();
             self.end_life(starts.dice.chance(500), &mut starts.dice);
-            if slots_are_whole && starts.dice.chance(400) {
-                slots_are_whole = false;
+            if are_whole && starts.dice.chance(400) {
                 self.rot(starts.dice.place(SLOTS.len()), &mut starts.dice);
             }
             let cut_midway = self.refuse(&mut starts.dice);
@@ -125,7 +124,7 @@ impl World {
             _ => (false, dice.between(20, 80)),
         };
         self.faults += 1;
-        let first = self.board.disk.operations() + dice.below(28);
+        let first = self.board.disk.operations() + dice.below(20);
         for operation in first..first + count {
             self.board.disk.fail_operation(operation, ModelFault::Io);
         }
