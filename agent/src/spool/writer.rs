@@ -359,7 +359,10 @@ impl RunLog {
                 Some(open) => open,
                 None => self.open.insert(Self::open(&self.log, &mut self.next_ordinal)?),
             };
-            if open.written >= self.log.limits.segment_bytes {
+            // Each takes one frame at least: the head of a run that was taken up often
+            // may be as long as a small segment.
+            let has_frames = open.written > open.segment.head_bytes;
+            if has_frames && open.written >= self.log.limits.segment_bytes {
                 return Ok(());
             }
             open.append(&self.log, &bytes)?;

@@ -81,6 +81,18 @@ fn a_start_goes_on_from_what_the_disk_has_and_not_from_what_the_kernel_holds() {
 }
 
 #[test]
+fn a_segment_takes_a_frame_though_its_head_alone_is_longer_than_it_may_be() {
+    let model = ModelStorage::new();
+    let limits = Limits { segment_bytes: 30, pending_bytes: 16 * 1024, held_bytes: 0 };
+    let spool = Spool::open_within(Arc::new(model), "board-1", limits).unwrap();
+    let mut log = spool.create_run(&run_id()).unwrap();
+    append(&mut log, 0..4, EVENT, 20);
+    log.sync().unwrap();
+    assert_eq!(numbers(&read_all(&spool, &run_id())), [0, 1, 2, 3]);
+    assert_eq!(spool.runs()[0].segments, 4);
+}
+
+#[test]
 fn every_operation_of_a_run_may_fail_and_what_was_promised_is_there() {
     let scenario = |model: &ModelStorage| -> Option<(Vec<StreamEnd>, u64)> {
         let spool = open(model);
