@@ -147,6 +147,18 @@ pub struct SamplingArgs {
     /// How much of each I²C bus to use [default: half where other drivers are bound, else whole]
     #[arg(long, value_enum, value_name = "PART")]
     pub bus_share: Option<BusPart>,
+    /// What a run does with the settings of kernel drivers that hold INA monitors
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = DriverSettings::Fast)]
+    pub driver_settings: DriverSettings,
+}
+
+/// What becomes of a kernel driver's interval and averaging.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DriverSettings {
+    /// The shortest conversions and no averaging for the run; restored after it
+    Fast,
+    /// They are left as they are found
+    Keep,
 }
 
 /// Profiles of a chip.

@@ -3,6 +3,7 @@
 //! Owns the choice between the simulated board and the real one, and the
 //! samplers of one run. Knows neither records' identities nor networks.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -21,8 +22,8 @@ use crate::power::bus::sim::{LoadMeter, SimBoard};
 use crate::power::chip::{ChipError, Profile};
 use crate::power::discover::{self, Alarms, ChipRails, Found};
 use crate::power::meter::{Meter, MeterCore};
-use crate::power::ring::{RING_SWEEPS, ring};
-use crate::power::sampler::{Beat, Sampler, SamplerHandle, Stepped};
+use crate::power::ring::{RING_SWEEPS, SweepConsumer, ring};
+use crate::power::sampler::{Beat, BusCore, Sampler, SamplerCore, SamplerHandle, Stepped};
 use crate::power::settings::exclusive::TakeError;
 use crate::power::settings::{Desk, Held};
 use crate::recorder::{LANE_CHIPS, LaneInput};
@@ -235,11 +236,12 @@ impl Sampling {
         let mut made = Made::default();
         match source {
             PowerSource::Simulated { board, profile, .. } => {
-                made.chip(&ChipRails::simulated(board, *profile), Box::new(board.bus()))?;
+                made.configure(&ChipRails::simulated(board, *profile), Box::new(board.bus()))?;
+                made.start_buses();
             }
             PowerSource::Real(found) => made.all_of(found, held.as_ref())?,
         }
-        let Made { cores, chips, rails, lanes, refused } = made;
+        let Made { cores, chips, rails, lanes, refused, .. } = made;
         let samplers = cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
@@ -274,7 +276,7 @@ impl Sampling {
     /// drivers.
     #[must_use]
     pub fn stop(self) -> Stopped {
-        let reports = self.samplers.into_iter().map(SamplerHandle::stop).collect();
+        let reports = self.samplers.into_iter().flat_map(SamplerHandle::stop).collect();
         drop(self.pinned);
         Stopped { reports, settings: self.held.map(Held::restore).unwrap_or_default() }
     }
@@ -283,11 +285,23 @@ impl Sampling {
 /// What the samplers of one run are made of.
 #[derive(Default)]
 struct Made {
+    /// Chips that are configured and not described yet, by adapter.
+    configured: BTreeMap<u8, Vec<Configured>>,
+    /// Lanes that were given.
+    lanes_given: u8,
     cores: Vec<Stepped>,
     chips: Vec<ChipDescription>,
     rails: Vec<RailDescription>,
     lanes: Vec<LaneInput>,
     refused: Vec<(String, SkipReason)>,
+}
+
+/// A chip that is configured.
+struct Configured {
+    rails: ChipRails,
+    core: SamplerCore,
+    lane: u8,
+    ring: SweepConsumer,
 }
 
 impl Made {
@@ -298,7 +312,7 @@ impl Made {
         for chip in &found.chips {
             let made = LinuxBus::open(chip.bus)
                 .map_err(SamplingError::Start)
-                .and_then(|bus| self.chip(chip, Box::new(bus)));
+                .and_then(|bus| self.configure(chip, Box::new(bus)));
             match made {
                 Ok(()) => by_register.push((chip.bus, chip.chip.address().get())),
                 Err(error) => {
@@ -317,6 +331,7 @@ impl Made {
                 }
             }
         }
+        self.start_buses();
         for meter in &found.meters {
             if meter.place.is_none_or(|place| !by_register.contains(&place)) {
                 let interval_ms = held.zip(meter.place).and_then(|(held, at)| held.interval_ms(at));
@@ -330,23 +345,42 @@ impl Made {
         }
     }
 
-    fn chip(&mut self, chip: &ChipRails, bus: Box<dyn I2cBus>) -> Result<(), SamplingError> {
-        let (index, lane) = self.next();
-        let (producer, consumer) = ring(RING_SWEEPS);
-        let mut core = chip.sampler(bus, Arc::new(SystemClock), producer, lane)?;
-        core.settle();
-        let described = chip.describe(core.chip(), core.described_flag(), index);
-        self.lanes.push(LaneInput { lane, columns: 2 * described.len(), ring: consumer });
-        self.rails.extend(described);
-        self.chips.push(core.describe());
-        self.cores.push(Stepped::Chip(Box::new(core)));
+    fn configure(&mut self, rails: &ChipRails, bus: Box<dyn I2cBus>) -> Result<(), SamplingError> {
+        let (producer, ring) = ring(RING_SWEEPS);
+        let lane = LANE_CHIPS.saturating_add(self.lanes_given);
+        let core = rails.sampler(bus, Arc::new(SystemClock), producer, lane)?;
+        self.lanes_given += 1;
+        let configured = Configured { rails: rails.clone(), core, lane, ring };
+        self.configured.entry(rails.bus).or_default().push(configured);
         Ok(())
     }
 
+    /// One thread's work for each adapter; its chips are described as they are
+    /// swept when their cycles are known.
+    fn start_buses(&mut self) {
+        for (_, chips) in std::mem::take(&mut self.configured) {
+            let (mut cores, mut others) = (Vec::new(), Vec::new());
+            for Configured { rails, core, lane, ring } in chips {
+                cores.push(core);
+                others.push((rails, lane, ring));
+            }
+            let mut bus = BusCore::new(cores);
+            bus.settle();
+            for (core, (rails, lane, ring)) in bus.chips().iter().zip(others) {
+                let described = rails.describe(core.chip(), core.described_flag(), self.index());
+                self.lanes.push(LaneInput { lane, columns: 2 * described.len(), ring });
+                self.rails.extend(described);
+                self.chips.push(core.describe());
+            }
+            self.cores.push(Stepped::Bus(Box::new(bus)));
+        }
+    }
+
     fn meter(&mut self, meter: &Meter) -> Result<(), SamplingError> {
-        let (index, lane) = self.next();
+        let (index, lane) = (self.index(), LANE_CHIPS.saturating_add(self.lanes_given));
         let (producer, consumer) = ring(RING_SWEEPS);
         let core = MeterCore::opened(meter, Arc::new(SystemClock), producer, lane)?;
+        self.lanes_given += 1;
         self.lanes.push(LaneInput { lane, columns: 2 * meter.rails.len(), ring: consumer });
         self.rails.extend(meter.describe_rails(index));
         self.chips.push(meter.describe(lane));
@@ -354,11 +388,9 @@ impl Made {
         Ok(())
     }
 
-    /// Place among the chips, and lane of the samples.
-    fn next(&self) -> (u16, u8) {
-        let index = self.cores.len();
-        let lane = LANE_CHIPS.saturating_add(u8::try_from(index).unwrap_or(u8::MAX));
-        (u16::try_from(index).unwrap_or(u16::MAX), lane)
+    /// Place of the next one among the chips.
+    fn index(&self) -> u16 {
+        u16::try_from(self.chips.len()).unwrap_or(u16::MAX)
     }
 }
 

@@ -15,7 +15,7 @@ use wattline_protocol::units::Nanos;
 use super::configured::{Configured, configured_to_serve, found};
 use super::sampled::{self, Statuses};
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
-use crate::args::{FullPolicy, RoomArgs, ServeArgs, SimulatedChip};
+use crate::args::{DriverSettings, FullPolicy, RoomArgs, ServeArgs, SimulatedChip};
 use crate::board::keeper::Keeper;
 use crate::config::{Configuration, RoomKeys};
 use crate::power::discover::{Found, SYSTEM_ROOT};
@@ -195,6 +195,10 @@ fn spool(args: &ServeArgs, configuration: &Configuration) -> Result<(Spool, Desk
     // The journal is read by programs that stand elsewhere.
     let root = std::path::absolute(root).unwrap_or_else(|_| root.to_owned());
     let desk = Desk::new(Arc::clone(&storage), &root);
+    let desk = match args.sampling.driver_settings {
+        DriverSettings::Fast => desk,
+        DriverSettings::Keep => desk.keeping_settings(),
+    };
     let fresh = random_id().map_err(|error| {
         Failure::of(EX_SOFTWARE, "the kernel gives no random id", &error, "mount /proc")
     })?;

@@ -86,6 +86,7 @@ fn same_flags(command: &mut Command, args: &ServeArgs) {
     if let Some(part) = args.sampling.bus_share {
         command.arg("--bus-share").arg(value_name(&part));
     }
+    command.arg("--driver-settings").arg(value_name(&args.sampling.driver_settings));
     if let Some(trigger) = &args.trigger {
         command.arg("--trigger").arg(trigger.to_string());
     }

@@ -38,7 +38,7 @@ pub use judge::{Conversion, Judgement};
 use judge::{Latched, judged_by_cycle, judged_by_time};
 use state::{Finding, FlagState, Locked, Mode};
 use timing::Typical;
-pub use timing::{PaceTiming, TransactionTiming};
+pub use timing::{BusShare, PaceTiming, TransactionTiming};
 
 /// How far a chip's cycle may be from nominal, as a fraction: conversion time
 /// +10 % (SBOS576, SBOS547, "Electrical Characteristics"); no least one is
@@ -85,16 +85,6 @@ const SILENT_CYCLES: f64 = 4.0;
 /// The longest pause after failures, and the first one.
 const BACK_OFF_MAX: Nanos = Nanos::from_millis(100);
 const BACK_OFF_FIRST: Nanos = Nanos::from_millis(1);
-
-/// How much of the bus is ours.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BusShare {
-    /// Nobody else is on the adapter.
-    #[default]
-    Whole,
-    /// Others are bound on it: half the time at most.
-    Half,
-}
 
 /// What is done on the bus at the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,16 +146,12 @@ impl Pace {
     /// A schedule that starts at `now`.
     #[must_use]
     pub fn new(timing: PaceTiming, share: BusShare, now: BoardTime) -> Self {
-        let stretch = match share {
-            BusShare::Whole => 1.0,
-            BusShare::Half => 2.0,
-        };
         let mut pace = Self {
             timing,
             length_ns: around(timing.cycle_ns, CYCLE_TOLERANCE),
             found: false,
             gave_up: false,
-            stretch,
+            stretch: share.stretch(),
             plain: Typical::nominal(timing.plain.length_ns),
             flagged: Typical::nominal(timing.flagged.length_ns),
             poll: Typical::nominal(timing.poll.length_ns),
@@ -274,6 +260,20 @@ impl Pace {
         } else {
             self.find(now);
         }
+    }
+
+    /// All chips of the bus ask for `demand` times what it carries: sweeps are as
+    /// much farther apart.
+    pub fn crowded(&mut self, demand: f64, now: BoardTime) {
+        if demand > 1.0 {
+            self.stretch *= demand;
+            self.restarted(now);
+        }
+    }
+
+    /// Nothing is swept before a whole cycle has passed from `now` on.
+    pub fn pass_a_cycle(&mut self, now: BoardTime) {
+        self.deadline = now + span(self.length_ns.1);
     }
 
     fn find(&mut self, now: BoardTime) {

@@ -5,6 +5,7 @@
 //! carries the count.
 
 use wattline_protocol::block::SampleStatus;
+use wattline_protocol::record::ChipChange;
 use wattline_protocol::units::BoardTime;
 
 use super::chip::CODES_MAX;
@@ -28,6 +29,31 @@ pub struct Sweep {
     pub columns: u8,
     /// Sweeps before this one that the full ring did not take.
     pub lost_before: u32,
+    /// What is known by now of the sweeps before.
+    pub vouch: Vouch,
+}
+
+/// What a sweep tells of those before it: a value of a chip is worth what its
+/// setting is, and that is read back now and then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Vouch {
+    /// Nobody's setting stands behind this sweep: it is as it is.
+    #[default]
+    Unneeded,
+    /// Nothing; this sweep waits for the next look at the setting.
+    Awaited,
+    /// The setting was as it should be, after all sweeps before this one.
+    Intact,
+    /// It was not: sweeps that wait are not to be believed.
+    Changed(ChipChange),
+}
+
+impl Sweep {
+    /// No sweep: carries to the recorder what is known of those before it.
+    #[must_use]
+    pub const fn vouching(vouch: Vouch, end: BoardTime) -> Self {
+        Self { end, status: 0, codes: [0; CODES_MAX], columns: 0, lost_before: 0, vouch }
+    }
 }
 
 /// The status word in which each of `slots` slots has `status`.

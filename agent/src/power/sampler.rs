@@ -8,6 +8,8 @@
 //! Theory: JCGM 100 for what the stamps are worth, and `pace` for the schedule.
 
 mod beat;
+mod bus;
+mod setting;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,19 +21,21 @@ use wattline_protocol::record::{ChipDescription, SamplerReport};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::bus::{BusError, I2cBus};
-use super::chip::{CODES_MAX, Chip, ChipError, Flag, Ownership, Reading, Ready, bits_ns};
+use super::chip::{CODES_MAX, Chip, ChipError, Flag, Reading, Ready, bits_ns};
 use super::meter::MeterCore;
 use super::pace::{BusShare, Conversion, Pace, Step, Swept};
-use super::ring::{Sweep, SweepProducer, status_at, status_of_all};
+use super::ring::{Sweep, SweepProducer, Vouch, status_at, status_of_all};
 use crate::clock::Clock;
 use crate::realtime::{self, Granted};
+use setting::Guard;
 
 pub use beat::Beat;
+pub use bus::BusCore;
 
-/// Sweeps between two copies of the counts to where others read them.
-const REPORT_SWEEPS: u64 = 64;
-/// Sweeps in a row without a new conversion after which the configuration is
-/// read back: the chip may have lost power and fallen to its slow default.
+/// Steps between two copies of the counts to where others read them.
+const REPORT_STEPS: u64 = 64;
+/// Sweeps in a row without a new conversion after which the setting is read
+/// back: the chip may have lost power and fallen to its slow default.
 const STALE_ROW_MAX: u32 = 6;
 /// Bus clock assumed where the system declares none: standard mode.
 const CLOCK_HZ_UNKNOWN: u32 = 100_000;
@@ -66,9 +70,11 @@ pub struct SamplerCore {
     report: SamplerReport,
     config_register: u16,
     stale_row: u32,
+    /// There is cause to look at the setting after the next transaction.
     suspect: bool,
-    /// Slots whose bus voltage reads 0 although the chip is configured.
-    dark: u8,
+    guard: Guard,
+    /// How many times what the bus carries is asked of it.
+    crowd: f64,
     /// The kind of sweep that the record describes, and the time that the flag
     /// takes in one.
     described: Flag,
@@ -83,12 +89,14 @@ impl SamplerCore {
     /// not take its configuration.
     pub fn configured(mut parts: SamplerParts) -> Result<Self, ChipError> {
         let config_register = parts.chip.configure(&mut *parts.bus)?;
+        let standing = parts.chip.read_setting(&mut *parts.bus)?;
         let clock_hz = parts.bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
         let pace = Pace::new(parts.chip.pace_timing(clock_hz), parts.share, parts.clock.now());
         let report = SamplerReport { lane: parts.lane, ..SamplerReport::default() };
         let bits = |flag| bits_ns(parts.chip.transaction_bits(flag), clock_hz);
         let flag_span = Nanos(i64::from(bits(Flag::Read) - bits(Flag::Left)));
         let described = pace.flag_of_sweeps();
+        let guard = Guard::new(parts.chip, standing, parts.clock.now());
         Ok(Self {
             parts,
             pace,
@@ -96,7 +104,8 @@ impl SamplerCore {
             config_register,
             stale_row: 0,
             suspect: false,
-            dark: 0,
+            guard,
+            crowd: 1.0,
             described,
             flag_span,
         })
@@ -110,7 +119,42 @@ impl SamplerCore {
         while self.pace.is_finding() && self.parts.clock.now() - begun < SETTLING {
             self.step();
         }
+        self.settled();
+    }
+
+    /// What is said of the sweeps is that of now.
+    fn settled(&mut self) {
         self.described = self.pace.flag_of_sweeps();
+    }
+
+    fn now(&self) -> BoardTime {
+        self.parts.clock.now()
+    }
+
+    const fn is_finding(&self) -> bool {
+        self.pace.is_finding()
+    }
+
+    const fn deadline(&self) -> BoardTime {
+        self.pace.deadline()
+    }
+
+    const fn share(&self) -> BusShare {
+        self.parts.share
+    }
+
+    /// The part of the bus's time that sweeping each conversion takes, at most 1.
+    fn demand(&self) -> f64 {
+        let clock_hz = self.parts.bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
+        let chip = &self.parts.chip;
+        let sweep_ns = f64::from(bits_ns(chip.transaction_bits(Flag::Left), clock_hz));
+        sweep_ns / sweep_ns.max(f64::from(chip.cycle_ns()))
+    }
+
+    /// All chips of the bus ask for `demand` times what it carries.
+    fn crowd(&mut self, demand: f64) {
+        self.crowd = demand.max(1.0);
+        self.pace.crowded(self.crowd, self.parts.clock.now());
     }
 
     /// Whether the sweeps that the record describes read the ready flag.
@@ -157,17 +201,24 @@ impl SamplerCore {
     /// Waits for the next deadline and makes one transaction: a sweep, which
     /// pushes what came, or a read of the flag. Returns its end.
     pub fn step(&mut self) -> BoardTime {
-        let deadline = self.pace.deadline();
+        self.step_from(BoardTime(0)).0
+    }
+
+    /// The same, not before `free`; returns also for how long the bus was ours.
+    fn step_from(&mut self, free: BoardTime) -> (BoardTime, Nanos) {
+        let deadline = self.pace.deadline().max(free);
         let mut start = self.parts.clock.now();
         // Back to back the deadline has come already: no call into the kernel.
         if start < deadline {
             self.parts.clock.sleep_until(deadline);
             start = self.parts.clock.now();
         }
-        self.report.lateness.add(u64::try_from((start - deadline).0).unwrap_or(0));
+        let late = start - deadline.max(self.guard.looked);
+        self.report.lateness.add(u64::try_from(late.0).unwrap_or(0));
         let SamplerParts { chip, bus, clock, .. } = &mut self.parts;
         let bus = &mut **bus;
-        match self.pace.step() {
+        self.guard.spent = Nanos(0);
+        let end = match self.pace.step() {
             Step::Sweep(flag) => {
                 let outcome = chip.sweep(bus, flag);
                 let end = clock.now();
@@ -196,14 +247,14 @@ impl SamplerCore {
                 }
                 end
             }
-        }
+        };
+        // A look at the setting may have followed.
+        (end.max(self.guard.looked), end - start + self.guard.spent)
     }
 
     fn polled(&mut self, polled: Swept) {
         self.pace.polled(polled);
-        if self.suspect {
-            self.check_configuration();
-        }
+        self.look(polled.end);
     }
 
     /// A bus that is dead while the flag is polled: a row says so, as of a sweep.
@@ -215,7 +266,7 @@ impl SamplerCore {
     fn swept(&mut self, (start, end): (BoardTime, BoardTime), flag: Flag, reading: &Reading) {
         let judgement = self.pace.swept(Swept { start, end, ready: reading.ready }, flag);
         self.report.skipped += judgement.missed;
-        let is_dark = self.lost_power(reading);
+        let is_doubted = self.is_dark(reading, end) || self.guard.unusable;
         let status_of = |conversion| match conversion {
             Conversion::Fresh => SampleStatus::Ok,
             Conversion::Stale => SampleStatus::Stale,
@@ -223,7 +274,7 @@ impl SamplerCore {
         };
         let statuses = judgement
             .conversions
-            .map(|conversion| if is_dark { SampleStatus::Stale } else { status_of(conversion) });
+            .map(|conversion| if is_doubted { SampleStatus::Stale } else { status_of(conversion) });
         if statuses[0] == SampleStatus::Stale {
             self.report.stale += 1;
             self.stale_row += 1;
@@ -233,7 +284,8 @@ impl SamplerCore {
         }
         let slots = usize::from(reading.columns) / 2;
         let word = (0..slots).zip(statuses).fold(0, |word, (slot, status)| {
-            let over = reading.overrange & (1 << slot) != 0;
+            // A doubted code's end of range is as doubted as the code.
+            let over = reading.overrange & (1 << slot) != 0 && !is_doubted;
             word | status_at(if over { SampleStatus::Overrange } else { status }, slot)
         });
         // A sweep of the other kind is stamped so that the shunts before the
@@ -249,33 +301,9 @@ impl SamplerCore {
             codes: reading.codes,
             columns: reading.columns,
             lost_before: 0,
+            vouch: Vouch::Unneeded,
         });
-        if self.suspect || self.stale_row >= STALE_ROW_MAX {
-            self.check_configuration();
-        }
-    }
-
-    /// Whether the registers are those of a chip that has not converted since
-    /// it was powered: a channel's bus voltage then reads 0, as its shunt does.
-    /// A rail that newly reads 0 is believed once the configuration is there.
-    fn lost_power(&mut self, reading: &Reading) -> bool {
-        let slots = reading.codes.chunks_exact(2).take(usize::from(reading.columns) / 2);
-        let dark = slots
-            .enumerate()
-            .filter(|(_, codes)| codes.get(1) == Some(&0))
-            .fold(0_u8, |dark, (slot, _)| dark | 1 << slot);
-        let newly = dark & !self.dark != 0;
-        self.dark &= dark;
-        if !newly || self.parts.chip.ownership() != Ownership::Ours {
-            return false;
-        }
-        let SamplerParts { chip, bus, .. } = &mut self.parts;
-        let intact = chip.read_config(&mut **bus).is_ok_and(|found| found == chip.config());
-        if intact {
-            self.dark = dark;
-        }
-        self.suspect |= !intact;
-        !intact
+        self.look(end);
     }
 
     fn failed(&mut self, end: BoardTime, error: BusError) {
@@ -297,59 +325,66 @@ impl SamplerCore {
             codes: [0; CODES_MAX],
             columns: u8::try_from(2 * slots).unwrap_or(0),
             lost_before: 0,
+            vouch: Vouch::Unneeded,
         });
         self.pace.failed(end);
     }
 
     fn push(&mut self, sweep: Sweep) {
-        if !self.parts.ring.push(sweep) {
+        if self.parts.ring.push(Sweep { vouch: self.guard.told(), ..sweep }) {
+            self.guard.is_told();
+        } else {
             self.report.lost += 1;
-        }
-    }
-
-    /// After failures, and where conversions stay away: a chip that lost power
-    /// converts by its defaults, and is configured again.
-    fn check_configuration(&mut self) {
-        self.stale_row = 0;
-        let SamplerParts { chip, bus, clock, .. } = &mut self.parts;
-        if chip.ownership() != Ownership::Ours {
-            self.suspect = false;
-            return;
-        }
-        match chip.read_config(&mut **bus) {
-            Ok(found) if found == chip.config() => self.suspect = false,
-            Ok(found) => {
-                warn!(lane = self.report.lane, found, "Chip lost its configuration; set again.");
-                self.suspect = chip.configure(&mut **bus).is_err();
-                self.pace.restarted(clock.now());
-            }
-            // The next sweep meets the same bus and counts it.
-            Err(_) => self.suspect = true,
         }
     }
 }
 
 /// What a sampler's thread steps.
 pub enum Stepped {
-    /// A chip by its registers.
-    Chip(Box<SamplerCore>),
+    /// The chips of one adapter, by their registers.
+    Bus(Box<BusCore>),
     /// Files that the kernel reads for us.
     Meter(Box<MeterCore>),
 }
 
 impl Stepped {
-    fn step(&mut self) {
-        match self {
-            Self::Chip(core) => core.step(),
-            Self::Meter(core) => core.step(),
-        };
+    /// One chip that is alone on its adapter.
+    #[must_use]
+    pub fn chip(core: SamplerCore) -> Self {
+        Self::Bus(Box::new(BusCore::new(vec![core])))
     }
 
-    fn report(&self) -> SamplerReport {
+    fn step(&mut self) {
         match self {
-            Self::Chip(core) => core.report(),
-            Self::Meter(core) => core.report(),
+            Self::Bus(core) => core.step(),
+            Self::Meter(core) => {
+                core.step();
+            }
         }
+    }
+
+    fn finish(&mut self) {
+        match self {
+            Self::Bus(core) => core.finish(),
+            // Nothing of a file's values waits.
+            Self::Meter(_) => {}
+        }
+    }
+
+    /// Puts the counts of each chip into `reports`; allocates nothing where it
+    /// holds as many already.
+    fn report(&self, reports: &mut Vec<SamplerReport>) {
+        reports.clear();
+        match self {
+            Self::Bus(core) => reports.extend(core.chips().iter().map(SamplerCore::report)),
+            Self::Meter(core) => reports.push(core.report()),
+        }
+    }
+
+    fn reports(&self) -> Vec<SamplerReport> {
+        let mut reports = Vec::new();
+        self.report(&mut reports);
+        reports
     }
 }
 
@@ -363,7 +398,7 @@ impl Sampler {
     /// The kernel's error where no thread can be started.
     pub fn start(core: Stepped) -> std::io::Result<SamplerHandle> {
         let stop = Arc::new(AtomicBool::new(false));
-        let shown = Arc::new(Mutex::new(core.report()));
+        let shown = Arc::new(Mutex::new(core.reports()));
         let (answer, answered) = std::sync::mpsc::sync_channel(1);
         let (stopped, showing) = (Arc::clone(&stop), Arc::clone(&shown));
         let beat = Beat::default();
@@ -384,31 +419,33 @@ impl Sampler {
 fn run(
     mut core: Stepped,
     stop: &AtomicBool,
-    shown: &Mutex<SamplerReport>,
+    shown: &Mutex<Vec<SamplerReport>>,
     beat: &Beat,
-) -> SamplerReport {
+) -> Vec<SamplerReport> {
+    let mut steps = 0_u64;
     while !stop.load(Ordering::Acquire) {
         core.step();
         beat.step();
-        let report = core.report();
-        if report.sweeps.is_multiple_of(REPORT_SWEEPS) {
+        steps += 1;
+        if steps.is_multiple_of(REPORT_STEPS) {
             // Never waits for a reader: the next copy is milliseconds away.
             if let Ok(mut shown) = shown.try_lock() {
-                *shown = report;
+                core.report(&mut shown);
             }
         }
     }
     beat.stop();
-    core.report()
+    core.finish();
+    core.reports()
 }
 
 /// A running sampler; dropping it stops the thread.
 #[derive(Debug)]
 pub struct SamplerHandle {
     stop: Arc<AtomicBool>,
-    shown: Arc<Mutex<SamplerReport>>,
+    shown: Arc<Mutex<Vec<SamplerReport>>>,
     beat: Beat,
-    thread: Option<JoinHandle<SamplerReport>>,
+    thread: Option<JoinHandle<Vec<SamplerReport>>>,
     granted: Granted,
 }
 
@@ -425,23 +462,24 @@ impl SamplerHandle {
         self.beat.clone()
     }
 
-    /// The counts of a moment ago.
+    /// The counts of a moment ago, one a chip.
     #[must_use]
-    pub fn report(&self) -> SamplerReport {
-        *self.shown.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn reports(&self) -> Vec<SamplerReport> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops after the sweep that is under way; returns the final counts.
+    /// Stops after the sweep that is under way; returns the final counts, one a
+    /// chip.
     #[must_use]
-    pub fn stop(mut self) -> SamplerReport {
+    pub fn stop(mut self) -> Vec<SamplerReport> {
         self.join()
     }
 
-    fn join(&mut self) -> SamplerReport {
+    fn join(&mut self) -> Vec<SamplerReport> {
         self.stop.store(true, Ordering::Release);
         let ended = self.thread.take().and_then(|thread| thread.join().ok());
         // A thread that panicked has said so through the panic hook.
-        ended.unwrap_or_else(|| self.report())
+        ended.unwrap_or_else(|| self.reports())
     }
 }
 

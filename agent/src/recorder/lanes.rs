@@ -4,12 +4,14 @@
 //! no thread: the recorder's calls it.
 
 use tracing::error;
-use wattline_protocol::block::{self, BlockCodec, SampleBlock, SampleStatus, status_of};
+use wattline_protocol::block::{self, BlockCodec, SampleBlock};
 use wattline_protocol::frame::{self, Codec, Header, Identity};
 use wattline_protocol::planted;
-use wattline_protocol::record::{GapReason, Notice, NoticeKind, Record, SweepsLost, kind};
+use wattline_protocol::record::{GapReason, Record, SweepsLost, kind};
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::episodes::Episodes;
+use super::held::Held;
 use crate::power::ring::{Sweep, SweepConsumer};
 
 /// Rows of a block: 64 ms at 1 kS/s, where a block costs 10 % more bits a row
@@ -32,12 +34,14 @@ pub struct LaneInput {
 /// The lane as the recorder fills it.
 pub(super) struct SampleLane {
     input: LaneInput,
+    held: Held,
     block: SampleBlock,
+    /// When the block's first row came into it.
     first_row: BoardTime,
     next: u64,
     payload: Vec<u8>,
     notes: Vec<Record>,
-    fault: Option<u64>,
+    episodes: Episodes,
 }
 
 impl SampleLane {
@@ -45,12 +49,13 @@ impl SampleLane {
         let block = SampleBlock::with_capacity(input.columns, ROWS_PER_BLOCK);
         Self {
             input,
+            held: Held::default(),
             block,
             first_row: BoardTime(0),
             next: 0,
             payload: Vec::new(),
             notes: Vec::new(),
-            fault: None,
+            episodes: Episodes::default(),
         }
     }
 
@@ -87,50 +92,44 @@ impl SampleLane {
                     reason: GapReason::RingFull,
                 }));
             }
-            self.take(&taken.sweep);
-            if self.block.len() == ROWS_PER_BLOCK {
-                self.close(identity, give);
+            if taken.sweep.columns > 0 {
+                let notices = self.episodes.notices(&taken.sweep, self.input.lane);
+                self.notes.extend(notices.into_iter().map(Record::from));
             }
+            let mut held = std::mem::take(&mut self.held);
+            held.arrive(&taken.sweep, &mut |row| self.take(row, now, identity, give));
+            self.held = held;
         }
-        let old = now - self.first_row >= BLOCK_AGE_MAX;
         let all = all && !planted!("the last rows are not recorded");
+        let mut held = std::mem::take(&mut self.held);
+        held.expire(now, all, &mut |row| self.take(row, now, identity, give));
+        self.notes.extend(held.notice(self.input.lane, now, all).map(Record::from));
+        self.held = held;
+        let old = now - self.first_row >= BLOCK_AGE_MAX;
         if !self.block.is_empty() && (all || old) {
             self.close(identity, give);
         }
     }
 
-    fn take(&mut self, sweep: &Sweep) {
+    /// A row that nothing is awaited for any more.
+    fn take(
+        &mut self,
+        sweep: &Sweep,
+        now: BoardTime,
+        identity: Identity,
+        give: &mut dyn FnMut(Vec<u8>),
+    ) {
         if self.block.is_empty() {
-            self.first_row = sweep.end;
+            self.first_row = now;
         }
-        self.note_fault(sweep);
         let codes = sweep.codes.get(..self.input.columns).unwrap_or_default();
         if self.block.push(sweep.end.0 / 1_000, sweep.status, codes).is_err() {
             // The block is closed as soon as it is full: a full one here is our own bug.
             error!(lane = self.input.lane, "A sweep did not fit its block and is lost.");
         }
-    }
-
-    /// A bus that fails, and one that answers again, are each said once.
-    fn note_fault(&mut self, sweep: &Sweep) {
-        let failed = !status_of(sweep.status, 0).is_some_and(SampleStatus::has_value);
-        let lane = self.input.lane;
-        let what = match (failed, self.fault) {
-            (true, None) => {
-                self.fault = Some(1);
-                NoticeKind::BusFaultBegan { lane }
-            }
-            (true, Some(count)) => {
-                self.fault = Some(count + 1);
-                return;
-            }
-            (false, Some(failed)) => {
-                self.fault = None;
-                NoticeKind::BusFaultEnded { lane, failed }
-            }
-            (false, None) => return,
-        };
-        self.notes.push(Notice { at: sweep.end, what }.into());
+        if self.block.len() == ROWS_PER_BLOCK {
+            self.close(identity, give);
+        }
     }
 
     fn close(&mut self, identity: Identity, give: &mut dyn FnMut(Vec<u8>)) {
@@ -160,6 +159,9 @@ impl SampleLane {
 
 #[cfg(test)]
 mod tests {
+    use wattline_protocol::block::SampleStatus;
+    use wattline_protocol::record::{Notice, NoticeKind};
+
     use super::*;
     use crate::power::ring::ring;
 

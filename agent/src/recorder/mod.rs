@@ -6,6 +6,8 @@
 //! Everything ends in a record; a record's identity never changes again.
 
 pub mod desk;
+mod episodes;
+mod held;
 mod lanes;
 pub mod outlet;
 #[cfg(test)]

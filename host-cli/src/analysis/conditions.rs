@@ -50,7 +50,8 @@ pub(super) fn averaged(recording: &Recording) -> BTreeSet<u32> {
             SettingOutcome::NotPermitted
             | SettingOutcome::Refused { .. }
             | SettingOutcome::NotKept { .. }
-            | SettingOutcome::Fixed => true,
+            | SettingOutcome::Fixed
+            | SettingOutcome::Kept => true,
             SettingOutcome::Set | SettingOutcome::Restored | SettingOutcome::NotRestored { .. } => {
                 false
             }

@@ -10,6 +10,7 @@ mod aggregated;
 mod axis;
 mod baseline;
 mod cells;
+mod chips;
 mod clock_offset;
 pub mod compare;
 mod conditions;
@@ -37,6 +38,7 @@ use self::model::Analysis;
 use self::window::Windows;
 use crate::recording::Recording;
 
+pub use self::chips::ChipWarning;
 pub use self::clock_offset::clock_offset;
 pub use self::conditions::DriverChange;
 pub use self::error::AnalysisError;
@@ -82,6 +84,7 @@ pub fn analyse(
         expectation: recording.expectation_of(u32::MAX).cloned().unwrap_or_default(),
         skipped: skipped(recording),
         driver_changes: conditions::driver_changes(recording),
+        chip_warnings: chips::warnings(recording),
         state: states::summary(recording),
         corrected_shunts,
         scheduling: start.scheduling,

@@ -11,6 +11,7 @@ use wattline_protocol::record::{
 };
 use wattline_protocol::units::{BoardTime, HostTime, Joules, Nanos, Watts};
 
+use super::chips::ChipWarning;
 use super::conditions::DriverChange;
 use super::states::StateSummary;
 use super::trigger::TriggerSummary;
@@ -183,6 +184,8 @@ pub enum Reason {
     Swapped,
     /// Samples went for want of room on the board; their sums are used.
     Aggregated,
+    /// A chip was reset, or set by others, within the window.
+    ChipChanged,
 }
 
 impl Reason {
@@ -219,6 +222,7 @@ impl Reason {
             Self::PowerModeChanged => "power_mode_changed",
             Self::Swapped => "swapped",
             Self::Aggregated => "aggregated",
+            Self::ChipChanged => "chip_changed",
         }
     }
 
@@ -272,6 +276,10 @@ impl Reason {
             }
             Self::PowerModeChanged => "the power mode was changed within the trial",
             Self::Swapped => "the board swapped more than 1 MiB of memory within the trial",
+            Self::ChipChanged => {
+                "a power monitor was reset or set by another program; what it gave meanwhile is \
+                 not used"
+            }
         }
     }
 }
@@ -529,6 +537,8 @@ pub struct Analysis {
     pub skipped: Vec<(String, SkipReason)>,
     /// What the run set in kernel drivers.
     pub driver_changes: Vec<DriverChange>,
+    /// What the chips' samples suffered.
+    pub chip_warnings: Vec<ChipWarning>,
     /// The board's own state over the run.
     pub state: StateSummary,
     /// Shunts that were corrected: rail name, recorded Ω, Ω used.

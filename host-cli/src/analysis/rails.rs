@@ -9,6 +9,7 @@ use wattline_protocol::record::{
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::aggregated;
+use super::chips;
 use super::drift::off_25_c_k;
 use super::energy::{Point, Sensor};
 use super::error::AnalysisError;
@@ -101,8 +102,9 @@ impl<'a> Measured<'a> {
     ) -> Result<Vec<(Sensor, Vec<Point>)>, AnalysisError> {
         let series = self.rails.iter().map(|(_, rail, chip)| {
             let off_k = off_25_c_k(self.recording, self.epoch, t0);
-            let sensor = Sensor::new(rail, chip).off_25_c(off_k);
-            let points = points(self.recording, self.epoch, rail, chip, (t0, t1))?;
+            let (rail, chip) = chips::as_stood(self.recording, self.epoch, (rail, chip), t0);
+            let sensor = Sensor::new(&rail, &chip).off_25_c(off_k);
+            let points = points(self.recording, self.epoch, &rail, &chip, (t0, t1))?;
             Ok((sensor, points))
         });
         series.collect()

@@ -52,6 +52,7 @@ pub fn severity(reason: Reason) -> Verdict {
         | Reason::FrequencyMoved
         | Reason::Swapped
         | Reason::Aggregated
+        | Reason::ChipChanged
         | Reason::Stopped
         | Reason::Estimate => Verdict::Flagged,
         // The mean over a train of inferences is as good as ever.

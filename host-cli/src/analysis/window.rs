@@ -10,6 +10,7 @@ use wattline_protocol::record::{InferenceSpan, RailEnergy, TrialEnd, WindowClose
 use wattline_protocol::units::{BoardTime, Joules};
 
 use super::baseline::{Idle, Level, level_at};
+use super::chips;
 use super::conditions;
 use super::energy::{Integral, Point, Sensor, integrate};
 use super::error::AnalysisError;
@@ -127,6 +128,8 @@ impl<'a> Windows<'a> {
         reasons.extend(self.states.get(&(epoch, trial)).into_iter().flatten());
         let is_averaged = self.averaged.contains(&epoch);
         reasons.extend(is_averaged.then_some(Reason::Averaged));
+        let is_changed = chips::changed_within(self.recording, epoch, close.t0, close.t1);
+        reasons.extend(is_changed.then_some(Reason::ChipChanged));
         let is_aggregated = doubts.iter().any(Option::is_some);
         reasons.extend(is_aggregated.then_some(Reason::Aggregated));
         reasons.extend(level.is_none().then_some(Reason::NoBaseline));

@@ -35,6 +35,7 @@ pub(super) fn text(change: &DriverChange) -> String {
             format!("what was found could not be kept on disk (errno {errno})")
         }
         SettingOutcome::Fixed => "the driver has no file for it".to_owned(),
+        SettingOutcome::Kept => "asked to be kept (--driver-settings keep)".to_owned(),
         SettingOutcome::Restored | SettingOutcome::NotRestored { .. } => String::new(),
     };
     format!("{place}: {name} stays {stands}: {why}")

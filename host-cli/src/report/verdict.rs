@@ -13,9 +13,11 @@ use wattline_protocol::record::{
 use super::html::word;
 use super::text::{brief, count, gap, outcome, plain, scheduling, span};
 use super::{drivers, state};
-use crate::analysis::TriggerSummary;
 use crate::analysis::model::{Absence, Analysis, CellResult, ClockOffset, Reason, Verdict};
+use crate::analysis::{ChipWarning, TriggerSummary};
 
+/// Warnings of chips that are told before the rest is only counted.
+const WARNINGS_MAX: usize = 12;
 /// Cells that a reason names before it only counts the rest.
 const NAMED_MAX: usize = 6;
 
@@ -68,6 +70,17 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                         li.alert[drivers::is_alert(change)] { (drivers::text(change)) }
                     } } }
                 }
+                @if !analysis.chip_warnings.is_empty() {
+                    dt { "Power monitors" }
+                    dd { ul {
+                        @for warning in analysis.chip_warnings.iter().take(WARNINGS_MAX) {
+                            li.alert { (at_seconds(analysis, warning)) (warning) }
+                        }
+                        @if analysis.chip_warnings.len() > WARNINGS_MAX {
+                            li { (analysis.chip_warnings.len() - WARNINGS_MAX) " more" }
+                        }
+                    } }
+                }
                 dt { "Sampler" }
                 dd { (sampler(analysis)) }
                 @if !state::lines(&analysis.state).is_empty() {
@@ -87,6 +100,11 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
             }
         }
     }
+}
+
+/// When a warning was, before its words.
+fn at_seconds(analysis: &Analysis, warning: &ChipWarning) -> String {
+    format!("{} s: ", brief((warning.at - analysis.started).as_seconds().0))
 }
 
 /// The line, its edges and how well their times are known, in words.

@@ -215,6 +215,43 @@ pub enum NoticeKind {
     Thinning(SpoolStanding),
     /// The spool has room for samples again.
     ThinningEnded,
+    /// A chip was reset, or set by somebody else. Sweeps since its setting was
+    /// last seen in place are marked.
+    ChipChanged {
+        /// Lane of the chip.
+        lane: u8,
+        /// The difference, and what was done.
+        change: super::chip_change::ChipChange,
+        /// Sweeps with values that were marked.
+        marked: u64,
+    },
+    /// A rail's codes stand at the end of the chip's range.
+    OverrangeBegan {
+        /// Lane of the chip.
+        lane: u8,
+        /// Rails at the end of their range: bit `s` for slot `s`.
+        slots: u8,
+    },
+    /// All rails are within the chip's range again.
+    OverrangeEnded {
+        /// Lane of the chip.
+        lane: u8,
+        /// Sweeps in between.
+        sweeps: u64,
+    },
+    /// More than a twentieth of a second's sweeps stand after conversions that
+    /// were never read: the bus or the sampler is slower than it was.
+    HolesBegan {
+        /// Lane of the chip.
+        lane: u8,
+    },
+    /// Sweeps follow conversions again.
+    HolesEnded {
+        /// Lane of the chip.
+        lane: u8,
+        /// Sweeps after a hole in between.
+        holes: u64,
+    },
 }
 
 /// How a run ended.

@@ -13,6 +13,7 @@ mod aggregate;
 mod alarms;
 mod board;
 mod campaign;
+mod chip_change;
 mod conditions;
 mod expectation;
 mod power;
@@ -34,6 +35,7 @@ pub use campaign::{
     LayerDescription, LayerSpans, PhaseMark, PhaseName, Plan, Trial, TrialEnd, TrialLoaded,
     TrialOutcome, TrialStart, WarmUp, WindowAbandon, WindowClose, WindowKind, WindowOpen,
 };
+pub use chip_change::{ChipChange, ChipOutcome};
 pub use conditions::{
     BoardConditions, ClockDomain, ClockState, Fan, Moment, PinRefusal, PowerMode, RunSettings,
     Swapping, Throttle, ThrottleCause,

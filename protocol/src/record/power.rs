@@ -179,6 +179,8 @@ pub enum SkipReason {
     NoBus,
     /// Whoever is asked for it does not count it.
     NotSupported,
+    /// It is what a battery or a charger gives, and no load.
+    Supply,
 }
 
 impl SkipReason {
@@ -198,6 +200,7 @@ impl SkipReason {
             Self::NoAnswer => "nothing answers at its address",
             Self::NoBus => "no such I2C bus",
             Self::NotSupported => "not supported by its driver",
+            Self::Supply => "a battery or charger, not a load",
         }
     }
 }

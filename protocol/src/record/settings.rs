@@ -60,6 +60,8 @@ pub enum SettingOutcome {
     },
     /// The driver has no file for it: the run goes on with what it has.
     Fixed,
+    /// It was asked to be left as it was found.
+    Kept,
 }
 
 /// A setting of a chip's kernel driver, at a run's start or end.

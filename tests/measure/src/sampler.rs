@@ -304,14 +304,15 @@ fn jitter(emit: &mut dyn FnMut(Figure)) {
         ring: producer,
         lane: 0,
     });
-    let Ok(handle) = core.map(|core| Sampler::start(Stepped::Chip(Box::new(core)))) else { return };
+    let Ok(handle) = core.map(|core| Sampler::start(Stepped::chip(core))) else { return };
     let Ok(handle) = handle else { return };
     let end = clock.now() + JITTER_TIME;
     while clock.now() < end {
         clock.sleep_until(clock.now() + Nanos::from_millis(10));
         while sweeps.pop().is_some() {}
     }
-    let lateness = handle.stop().lateness;
+    let Some(report) = handle.stop().into_iter().next() else { return };
+    let lateness = report.lateness;
     for (case, part) in [("p50", 0.5), ("p99", 0.99), ("max", 1.0)] {
         emit(Figure {
             measure: JITTER,

@@ -15,6 +15,8 @@ use super::{AVERAGES, Profile};
 pub const CONFIG: u8 = 0x00;
 /// ADC_CONFIG: mode, conversion times, averaging.
 pub const ADC_CONFIG: u8 = 0x01;
+/// Calibration; the values that are read do not depend on it.
+pub const SHUNT_CAL: u8 = 0x02;
 /// Shunt voltage.
 pub const SHUNT: u8 = 0x04;
 /// Bus voltage.

@@ -108,6 +108,13 @@ impl Ina3221 {
         self.config = config;
     }
 
+    /// Whether shunt and bus of the sampled channels are converted again and
+    /// again.
+    pub(super) fn is_converting(&self) -> bool {
+        let is_enabled = |&channel: &u8| self.config & (0x8000 >> channel) != 0;
+        self.config & CONTINUOUS == CONTINUOUS && self.channels().iter().all(is_enabled)
+    }
+
     /// Lengths of a shunt and of a bus conversion, in ns.
     pub(super) fn conversion_ns(&self) -> (u32, u32) {
         conversion_ns(self.config)

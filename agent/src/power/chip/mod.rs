@@ -9,6 +9,7 @@ pub mod ina226;
 pub mod ina228;
 pub mod ina3221;
 mod layout;
+mod setting;
 mod single;
 
 use thiserror::Error;
@@ -18,6 +19,7 @@ use wattline_protocol::record::{ChannelTiming, ChipKind, ErrorLimits};
 use super::bus::{Address7, BusError, I2cBus, Message};
 pub use ina3221::Ina3221;
 pub use layout::REGISTER_BITS;
+pub use setting::{Difference, Setting};
 pub use single::Single;
 
 /// Most rails of one sweep (a status word has eight nibbles, a sweep eight codes).

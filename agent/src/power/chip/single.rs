@@ -129,6 +129,24 @@ impl Single {
         }
     }
 
+    /// The register that a kernel driver calibrates; none in the INA260.
+    pub(super) const fn calibration_register(&self) -> Option<u8> {
+        match (self.family, self.kind) {
+            (_, ChipKind::Ina260) => None,
+            (Family::Ina219 | Family::Ina226, _) => Some(ina219::CALIBRATION),
+            (Family::Ina228, _) => Some(ina228::SHUNT_CAL),
+        }
+    }
+
+    /// Whether shunt and bus are converted again and again.
+    pub(super) const fn is_converting(&self) -> bool {
+        match self.family {
+            Family::Ina219 | Family::Ina226 => self.config & 7 == 7,
+            // MODE 1011 and, with the temperature, 1111.
+            Family::Ina228 => self.config & 0xb000 == 0xb000,
+        }
+    }
+
     /// Takes over what a kernel driver gave the chip.
     pub(super) fn adopt(&mut self, config: u16, range: Option<u16>) {
         self.config = config;

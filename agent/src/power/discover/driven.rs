@@ -36,10 +36,7 @@ pub fn monitors(root: &Path) -> Vec<DrivenChip> {
         .filter_map(|folder| Some((Place::above(&folder)?, folder)))
         .collect();
     let of = |place: Place| {
-        let kind = place.names().find_map(|name| {
-            let chip = name.split(['_', '-']).next().unwrap_or_default();
-            ChipKind::chip_named(chip.trim_end_matches('x'))
-        })?;
+        let kind = place.kind()?;
         let folder = below(&place, "hwmon").into_iter().next().or_else(|| {
             let same = by_class.iter().find(|(other, _)| other.key() == place.key());
             same.map(|(_, folder)| folder.clone())

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use wattline_protocol::record::{ChipKind, RailRole, RailSource, SkipReason};
 
-use super::place::{Place, below};
+use super::place::{Place, below, kind_named};
 use super::search::{Draft, NOT_CONNECTED, Search};
 use super::tree::{cell, entries_named, is_shown, name_of, number, skip_reason, text, value};
 use crate::power::meter::{Count, CountSource, Files};
@@ -89,10 +89,16 @@ impl Hwmon {
     fn chip(&self) -> Option<ChipKind> {
         let client = self.place.iter().flat_map(Place::names);
         let names = core::iter::once(self.name.clone()).chain(client);
-        names.into_iter().find_map(|name| {
-            let chip = name.split(['_', '-']).next().unwrap_or_default();
-            ChipKind::chip_named(chip.trim_end_matches('x'))
-        })
+        names.into_iter().find_map(|name| kind_named(&name))
+    }
+
+    /// Whether it is a supply that the kernel shows as a sensor too
+    /// (`power_supply_hwmon.c`): what a battery gives or takes is no load.
+    fn is_supply(&self) -> bool {
+        let real = self.folder.canonicalize().unwrap_or_else(|_| self.folder.clone());
+        let is_below = real.components().any(|part| part.as_os_str() == "power_supply");
+        let names = ["BAT", "CMB", "ADP", "ACAD", "ucsi_source_psy"];
+        is_below || self.name == "AC" || names.iter().any(|name| self.name.starts_with(name))
     }
 
     fn three_channels(&self, search: &mut Search<'_>) {
@@ -182,6 +188,9 @@ impl Hwmon {
                 let mut draft =
                     self.draft(&self.name, channel, label.or(Some(self.named(u16::from(channel)))));
                 draft.take(volts_amperes(volts, amperes));
+                if self.is_supply() {
+                    draft.skipped = Some(SkipReason::Supply);
+                }
                 search.add(draft);
             }
         }
@@ -208,6 +217,9 @@ impl Hwmon {
                 "energy" => Files::Energy { counter: Count::of_file(path, MICRO), wraps_at: None },
                 _ => Files::Power(Count::of_file(path, MICRO)),
             });
+            if self.is_supply() {
+                draft.skipped = Some(SkipReason::Supply);
+            }
             if inner && draft.skipped.is_none() {
                 draft.skipped = Some(SkipReason::Contained);
             }
@@ -315,8 +327,14 @@ pub(super) fn ohms(micro_ohm: Option<f64>) -> Option<f64> {
 /// cores of a socket (`amd_energy`: `Esocket0`, `Ecore000`).
 fn is_contained(label: &str, all: &[String]) -> bool {
     let has = |prefix: &str| all.iter().any(|other| other.starts_with(prefix));
-    (label.starts_with("pout") && has("pin")) || (label.starts_with("Ecore") && has("Esocket"))
+    let is_inner =
+        (label.starts_with("pout") && has("pin")) || (label.starts_with("Ecore") && has("Esocket"));
+    // A supply's sum over its outputs (`corsair-psu`: `power total`, `power +12v`).
+    is_inner || (label != SUPPLY_TOTAL && has(SUPPLY_TOTAL))
 }
+
+/// What a power supply's driver calls the sum of its outputs.
+const SUPPLY_TOTAL: &str = "power total";
 
 /// Whether the hwmon driver is a bridge over an IIO device of such a chip.
 pub(super) fn bridges(root: &Path, chip: &str) -> usize {
@@ -327,8 +345,8 @@ pub(super) fn bridges(root: &Path, chip: &str) -> usize {
 
 /// Labels under which boards have their whole input, and a module its whole
 /// supply.
-const TOTAL_LABELS: [&str; 7] =
-    ["VDD_IN", "VIN", "POM_5V_IN", "POM_VDD_IN", "ina260_u14", "psys", "power_meter"];
+const TOTAL_LABELS: [&str; 8] =
+    ["VDD_IN", "VIN", "POM_5V_IN", "POM_VDD_IN", "ina260_u14", "psys", "power_meter", SUPPLY_TOTAL];
 
 /// Total or part, by the label.
 pub(super) fn role_of(label: &str) -> RailRole {

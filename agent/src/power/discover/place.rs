@@ -7,6 +7,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use wattline_protocol::record::ChipKind;
+
 use super::tree::{cell, entries, entries_named, name_of, text};
 use crate::power::bus::Address7;
 use crate::power::pace::BusShare;
@@ -35,9 +37,14 @@ impl Place {
     /// link `device` tells.
     pub(super) fn above(folder: &Path) -> Option<Self> {
         let real = folder.canonicalize().ok()?;
-        let device = folder.join("device").canonicalize().ok();
+        let link = folder.join("device");
+        let device = link.canonicalize().ok();
         let above = real.ancestors().chain(device.as_deref().into_iter().flat_map(Path::ancestors));
-        Self::new(above.map(Path::to_owned).find(|path| parse(name_of(path)).is_some())?)
+        let is_client = |path: &PathBuf| parse(name_of(path)).is_some();
+        // In a copy of a tree the link's end may be missing; its words are there.
+        let told = || std::fs::read_link(&link).ok().map(|target| folder.join(target));
+        let above = above.map(Path::to_owned).find(is_client);
+        Self::new(above.or_else(|| told().filter(is_client))?)
     }
 
     /// Adapter and address: no two chips share them.
@@ -53,6 +60,11 @@ impl Place {
     /// The client's own node of the device tree.
     pub(super) fn node(&self) -> PathBuf {
         self.path.join("of_node")
+    }
+
+    /// The chip that the client is called: by its own name, else by its driver.
+    pub(super) fn kind(&self) -> Option<ChipKind> {
+        self.names().find_map(|name| kind_named(&name))
     }
 
     /// What the client is called: by its own name, else by its driver.
@@ -112,6 +124,13 @@ pub(super) fn below(place: &Place, prefix: &str) -> Vec<PathBuf> {
     let numbered = |path: &PathBuf| name_of(path) != prefix;
     let direct = entries_named(&place.path, prefix).into_iter().filter(numbered);
     entries_named(&place.path.join(prefix), prefix).into_iter().chain(direct).collect()
+}
+
+/// The chip of a client's or a driver's name: `ina226`, `ina3221x` (JetPack 4),
+/// `ina226_u76` and `ina226-u76` (bridges, named by the board), `INA231` (Odroid).
+pub(super) fn kind_named(name: &str) -> Option<ChipKind> {
+    let chip = name.split(['_', '-']).next().unwrap_or_default().to_ascii_lowercase();
+    ChipKind::chip_named(chip.trim_end_matches('x'))
 }
 
 fn parse(name: &str) -> Option<(u8, Address7)> {

@@ -23,6 +23,9 @@ const PERIOD_MS: f64 = 20.0;
 /// The control type that shows the same counters over memory-mapped registers.
 const REPEATED: &str = "intel-rapl-mmio";
 
+/// The hwmon driver that shows an AMD processor's counters as well.
+const TWIN_DRIVER: &str = "amd_energy";
+
 /// A zone of a control type: `intel-rapl:0`, `intel-rapl:0:1`.
 struct Zone {
     folder: PathBuf,
@@ -63,6 +66,12 @@ pub(super) fn find(search: &mut Search<'_>) -> usize {
             draft.skipped = overlap(zone, &zones, has_total);
         }
         search.add(draft);
+    }
+    let is_counted = |draft: &Draft| draft.source() == RailSource::Rapl && draft.skipped.is_none();
+    if search.drafts.iter().any(is_counted) {
+        // AMD's driver reads the same counters of the same packages.
+        let twins = search.drafts.iter_mut().filter(|draft| draft.chip == TWIN_DRIVER);
+        twins.for_each(|draft| draft.skipped = draft.skipped.or(Some(SkipReason::Derived)));
     }
     counted
 }

@@ -18,7 +18,8 @@ use crate::power::chip::{Chip, ChipSetup, Ownership, Profile, REGISTER_BITS, bit
 use crate::power::meter::{Files, Meter, MeterRail};
 
 /// What labels say of a channel that leads nowhere.
-pub(super) const NOT_CONNECTED: [&str; 5] = ["NC", "N/C", "N.C.", "not connected", "unconnected"];
+pub(super) const NOT_CONNECTED: [&str; 8] =
+    ["NC", "N/C", "N.C.", "not connected", "unconnected", "not used", "unused", "none"];
 /// Readings over which a driver's rate is measured.
 const RATE_READS: u32 = 10;
 /// Shortest time between two readings of a file, in ms: a driver that tells
@@ -99,6 +100,10 @@ impl Draft {
             rate: Rate::OfReading,
             skipped: None,
         }
+    }
+
+    pub(super) fn source(&self) -> RailSource {
+        self.source
     }
 
     /// The chip's address, where it is on I²C.

@@ -83,8 +83,7 @@ fn remaining_clients(search: &mut Search<'_>) -> usize {
     let clients: Vec<Place> = search.clients.values().cloned().collect();
     let mut found = 0;
     for place in clients.into_iter().filter(|place| !search.has(place)).collect::<Vec<_>>() {
-        let kinds = place.names().find_map(|name| ChipKind::chip_named(name.trim_end_matches('x')));
-        let Some(kind) = kinds else { continue };
+        let Some(kind) = place.kind() else { continue };
         // Listed by the bridge that reads its IIO device.
         if hwmon::bridges(search.root, kind.name()) > 0 && !below(&place, "iio").is_empty() {
             continue;

@@ -5,6 +5,26 @@
 
 use crate::power::chip::CODES_MAX;
 
+/// How much of the bus is ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BusShare {
+    /// Nobody else is on the adapter.
+    #[default]
+    Whole,
+    /// Others are bound on it: half the time at most.
+    Half,
+}
+
+impl BusShare {
+    /// Times the length of a transaction: least distance of two starts.
+    pub(super) const fn stretch(self) -> f64 {
+        match self {
+            Self::Whole => 1.0,
+            Self::Half => 2.0,
+        }
+    }
+}
+
 /// A transaction as its bits and the declared bus clock give it. Moments are
 /// parts (0 to 1) of the transaction: what the kernel adds lies between the
 /// messages, so that they move along.

@@ -305,11 +305,11 @@ fn a_thread_samples_in_real_time_and_stops_when_told() {
         lane: 3,
     })
     .unwrap();
-    let handle = Sampler::start(Stepped::Chip(Box::new(core))).unwrap();
+    let handle = Sampler::start(Stepped::chip(core)).unwrap();
     while sweeps.waiting() < 20 {
         clock.sleep_until(clock.now() + Nanos::from_millis(1));
     }
-    let report = handle.stop();
+    let report = handle.stop()[0];
     assert_eq!(report.lane, 3);
     assert_eq!(report.sweeps, report.fresh + report.stale + report.failed);
     assert!(sweeps.pop().is_some());

@@ -50,6 +50,8 @@ pub struct Desk {
     sysfs_root: PathBuf,
     boot: String,
     exclusive: Option<Profile>,
+    /// Drivers' settings are left as they are found.
+    keeps: bool,
 }
 
 impl Desk {
@@ -64,7 +66,14 @@ impl Desk {
             sysfs_root: sysfs_root.to_owned(),
             boot: clock::boot_id(),
             exclusive: None,
+            keeps: false,
         }
+    }
+
+    /// The same, where drivers' settings are left as they are found.
+    #[must_use]
+    pub fn keeping_settings(self) -> Self {
+        Self { keeps: true, ..self }
     }
 
     /// The same, where chips are taken from their drivers for a run and driven
@@ -192,6 +201,11 @@ impl Held {
             return self.say_fixed(chip);
         };
         let (allowed, closed) = self.desk.changes(folder);
+        if self.desk.keeps {
+            let all = allowed.iter().chain(closed.iter().map(|(change, _)| change));
+            return all
+                .for_each(|change| self.say(chip, change, change.found, SettingOutcome::Kept));
+        }
         for (change, errno) in closed {
             let outcome = match errno {
                 libc::EACCES | libc::EPERM | libc::EROFS => SettingOutcome::NotPermitted,

@@ -54,6 +54,7 @@ impl Board {
             sysfs_root: self.tree.path().to_owned(),
             boot: boot.to_owned(),
             exclusive: None,
+            keeps: false,
         }
     }
 
@@ -259,4 +260,25 @@ fn a_torn_entry_is_removed_and_a_newer_ones_version_is_named() {
     let left = board.desk().work_off();
     let text = left[0].ended.as_ref().unwrap_err().to_string();
     assert!(text.contains("version 2") && board.entries() == 1, "{text}");
+}
+
+#[test]
+fn settings_that_are_to_be_kept_are_told_and_left() {
+    let board = Board::new();
+    let held = board.desk().keeping_settings().hold(&PLACES);
+    assert!(board.is_as_found());
+    let said: Vec<_> = held
+        .settings()
+        .iter()
+        .map(|s| (s.attribute.name(), s.found, s.stands, s.outcome))
+        .collect();
+    let kept = SettingOutcome::Kept;
+    let expected = [
+        ("samples", 16, 16, kept),
+        ("update_interval", 106, 106, kept),
+        ("update_interval", 35, 35, kept),
+    ];
+    assert_eq!(said, expected);
+    assert!(held.restore().is_empty());
+    assert_eq!((board.is_as_found(), board.entries()), (true, 0));
 }

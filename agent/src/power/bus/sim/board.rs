@@ -174,8 +174,22 @@ pub enum FaultKind {
     Nack,
     /// A line is stuck: each transfer times out after 25 ms.
     Stuck,
-    /// The chip loses power at the fault's start.
+    /// The chip loses power for a moment at the fault's start: nobody sees it
+    /// absent.
     Reset,
+    /// The chip has no power: its address is not acknowledged, and when the
+    /// power is back it begins as after power-on.
+    PowerLost,
+    /// Another master wins every second transfer (EAGAIN), after so many bits
+    /// of ours as an address has.
+    ArbitrationLost,
+    /// Somebody writes a register at the fault's start.
+    Set {
+        /// Which.
+        register: u8,
+        /// What.
+        value: u16,
+    },
     /// Somebody holds the clock low for so long in each transfer.
     Stretch {
         /// How long.
@@ -285,7 +299,14 @@ impl SimBoard {
     /// The driver for the board's chip.
     #[must_use]
     pub fn driver(&self, profile: Profile) -> Chip {
-        let (address, ownership) = (self.address(), Ownership::Ours);
+        self.driver_of(profile, Ownership::Ours)
+    }
+
+    /// The same where a kernel driver is to hold the chip: it is adopted as it
+    /// stands then.
+    #[must_use]
+    pub fn driver_of(&self, profile: Profile, ownership: Ownership) -> Chip {
+        let address = self.address();
         let setup = ChipSetup { address, profile, ownership };
         // Every kind on I²C has a driver; another one is refused by its ids.
         Chip::new(self.0.kind, setup, &[1, 2, 3])
@@ -401,8 +422,8 @@ impl SimBoard {
         &*self.0.clock
     }
 
-    /// The fault of a transaction that starts at `now`; a reset takes effect
-    /// and is forgotten.
+    /// The fault of a transaction that starts at `now`; what changes the chip
+    /// takes effect and is forgotten.
     pub(super) fn fault_at(&self, now: BoardTime) -> Option<FaultKind> {
         let mut state = self.lock();
         if state.faults.is_empty() {
@@ -410,15 +431,22 @@ impl SimBoard {
         }
         let State { chip, faults, .. } = &mut *state;
         faults.retain(|fault| {
-            let due = fault.kind == FaultKind::Reset && fault.from <= now;
-            if due {
-                chip.reset(fault.from);
+            match fault.kind {
+                FaultKind::Reset if fault.from <= now => chip.reset(fault.from),
+                FaultKind::PowerLost if fault.to <= now => chip.reset(fault.to),
+                FaultKind::Set { register, value } if fault.from <= now => {
+                    let [high, low] = value.to_be_bytes();
+                    chip.write(&[register, high, low], fault.from);
+                }
+                _ => return fault.to > now,
             }
-            !due && fault.to > now
+            false
         });
-        let active =
-            faults.iter().find(|fault| fault.from <= now && fault.kind != FaultKind::Reset);
-        active.map(|fault| fault.kind)
+        let is_active = |fault: &&Fault| match fault.kind {
+            FaultKind::Reset | FaultKind::Set { .. } => false,
+            _ => fault.from <= now,
+        };
+        faults.iter().find(is_active).map(|fault| fault.kind)
     }
 
     pub(super) fn with_chip<T>(&self, act: impl FnOnce(&mut SimChip, &[RailState]) -> T) -> T {

@@ -36,6 +36,8 @@ const STOP_BITS: u64 = 1;
 const STUCK_TIMEOUT: Nanos = Nanos::from_millis(25);
 /// ETIMEDOUT of Linux.
 const ETIMEDOUT: i32 = 110;
+/// EAGAIN of Linux: lost arbitration (Documentation/i2c/fault-codes.rst).
+const EAGAIN: i32 = 11;
 
 /// One user of the simulated board's bus.
 #[derive(Debug, Clone)]
@@ -74,7 +76,12 @@ impl I2cBus for SimBus {
             self.board.clock().sleep_until(begun + STUCK_TIMEOUT);
             return Err(BusError::Failed { address: address.get(), errno: ETIMEDOUT });
         }
-        if fault == Some(FaultKind::Nack) || address != self.board.address() {
+        if fault == Some(FaultKind::ArbitrationLost) && mix(begun.0) & 1 == 0 {
+            self.board.clock().sleep_until(self.after(start, ADDRESS_BITS));
+            return Err(BusError::Failed { address: address.get(), errno: EAGAIN });
+        }
+        let is_silent = matches!(fault, Some(FaultKind::Nack | FaultKind::PowerLost));
+        if is_silent || address != self.board.address() {
             self.board.clock().sleep_until(self.after(start, ADDRESS_BITS + STOP_BITS));
             return Err(BusError::NoAnswer { address: address.get() });
         }
