@@ -10,7 +10,7 @@ use thiserror::Error;
 use tracing::warn;
 use wattline_protocol::record::{
     AlarmCounts, BoardExpectation, ChipDescription, ChipKind, DriverSetting, RailDescription,
-    RailEnergy, SamplerReport, Scheduling, Simulation, SkipReason,
+    RailEnergy, SamplerReport, Scheduling, ShuntOffsets, Simulation, SkipReason,
 };
 use wattline_protocol::units::BoardTime;
 
@@ -20,7 +20,7 @@ use crate::power::bus::I2cBus;
 use crate::power::bus::linux::LinuxBus;
 use crate::power::bus::sim::{LoadMeter, SimBoard};
 use crate::power::chip::{ChipError, Profile};
-use crate::power::discover::{self, Alarms, ChipRails, Found};
+use crate::power::discover::{self, Alarms, ChannelRail, ChipRails, Found, OffsetTable};
 use crate::power::meter::{Meter, MeterCore};
 use crate::power::ring::{RING_SWEEPS, SweepConsumer, ring};
 use crate::power::sampler::{Beat, BusCore, Sampler, SamplerCore, SamplerHandle, Stepped};
@@ -165,6 +165,8 @@ pub struct Sampling {
     pub chips: Vec<ChipDescription>,
     /// Rails that are sampled.
     pub rails: Vec<RailDescription>,
+    /// The board's tables of offsets for rails among them.
+    pub offsets: Vec<ShuntOffsets>,
     /// How the samplers' threads are scheduled.
     pub scheduling: Scheduling,
     /// The kernel's error where real-time scheduling was refused.
@@ -241,7 +243,7 @@ impl Sampling {
             }
             PowerSource::Real(found) => made.all_of(found, held.as_ref())?,
         }
-        let Made { cores, chips, rails, lanes, refused, .. } = made;
+        let Made { cores, chips, rails, offsets, lanes, refused, .. } = made;
         let samplers = cores.into_iter().map(Sampler::start).collect::<Result<Vec<_>, _>>()?;
         let granted = samplers.first().map(SamplerHandle::granted);
         let scheduling = granted.map_or(Scheduling::Normal, |granted| granted.scheduling);
@@ -250,6 +252,7 @@ impl Sampling {
             samplers,
             chips,
             rails,
+            offsets,
             scheduling,
             refused_errno,
             lanes,
@@ -292,6 +295,7 @@ struct Made {
     cores: Vec<Stepped>,
     chips: Vec<ChipDescription>,
     rails: Vec<RailDescription>,
+    offsets: Vec<ShuntOffsets>,
     lanes: Vec<LaneInput>,
     refused: Vec<(String, SkipReason)>,
 }
@@ -367,8 +371,13 @@ impl Made {
             let mut bus = BusCore::new(cores);
             bus.settle();
             for (core, (rails, lane, ring)) in bus.chips().iter().zip(others) {
-                let described = rails.describe(core.chip(), core.described_flag(), self.index());
+                let mut described =
+                    rails.describe(core.chip(), core.described_flag(), self.index());
+                core.state_ages(&mut described);
                 self.lanes.push(LaneInput { lane, columns: 2 * described.len(), ring });
+                for (rail, index) in rails.rails.iter().zip(self.rails.len()..) {
+                    self.offsets.extend(offsets_of(rail, index));
+                }
                 self.rails.extend(described);
                 self.chips.push(core.describe());
             }
@@ -392,6 +401,12 @@ impl Made {
     fn index(&self) -> u16 {
         u16::try_from(self.chips.len()).unwrap_or(u16::MAX)
     }
+}
+
+/// The table of a rail that stands at `index` in the run's description.
+fn offsets_of(rail: &ChannelRail, index: usize) -> Option<ShuntOffsets> {
+    let OffsetTable { general_uv, ranges } = rail.offsets.clone()?;
+    Some(ShuntOffsets { rail: u16::try_from(index).ok()?, general_uv, ranges })
 }
 
 /// What was looked for, where, and with which result, one line each.

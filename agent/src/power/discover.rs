@@ -16,6 +16,7 @@ mod given;
 mod gpu;
 mod hwmon;
 mod iio;
+mod offsets;
 mod ours;
 mod place;
 mod pmic;
@@ -46,6 +47,7 @@ pub use alarms::Alarms;
 pub use driven::{DrivenChip, monitor_at, monitors};
 pub use given::GivenRail;
 pub use hwmon::inside as inner_shunt_ohm;
+pub use offsets::OffsetTable;
 pub use sysfs::{SYSTEM_ROOT, find, find_here, find_with};
 
 /// Tolerance of a shunt of which only the value is known, as a fraction: the
@@ -107,6 +109,8 @@ pub struct ChannelRail {
     pub shunt_ohm: f64,
     /// Its tolerance, as a fraction.
     pub shunt_tolerance: f64,
+    /// The board's table of offsets, for what registers say.
+    pub offsets: Option<OffsetTable>,
 }
 
 /// A chip that can be sampled, with its rails in the order of their slots.
@@ -195,6 +199,7 @@ impl ChipRails {
             role: rail.role,
             shunt_ohm: rail.shunt_ohm,
             shunt_tolerance: SHUNT_TOLERANCE,
+            offsets: None,
         };
         let chip = board.driver(profile);
         let channels = chip.channels().len();
@@ -221,7 +226,7 @@ impl ChipRails {
         ring: SweepProducer,
         lane: u8,
     ) -> Result<SamplerCore, ChipError> {
-        SamplerCore::configured(SamplerParts {
+        let core = SamplerCore::configured(SamplerParts {
             chip: self.chip,
             bus,
             bus_number: self.bus,
@@ -230,7 +235,8 @@ impl ChipRails {
             clock,
             ring,
             lane,
-        })
+        })?;
+        Ok(core.in_turn_where_slow())
     }
 
     /// The rails for the record. `chip` is the driver as configured (a kernel

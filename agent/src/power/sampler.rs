@@ -10,6 +10,7 @@
 mod beat;
 mod bus;
 mod setting;
+mod turn;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use std::thread::JoinHandle;
 
 use tracing::{info, warn};
 use wattline_protocol::block::SampleStatus;
-use wattline_protocol::record::{ChipDescription, SamplerReport};
+use wattline_protocol::record::{ChipDescription, RailDescription, SamplerReport};
 use wattline_protocol::units::{BoardTime, Nanos};
 
 use super::bus::{BusError, I2cBus};
@@ -28,6 +29,7 @@ use super::ring::{Sweep, SweepProducer, Vouch, status_at, status_of_all};
 use crate::clock::Clock;
 use crate::realtime::{self, Granted};
 use setting::Guard;
+use turn::Turn;
 
 pub use beat::Beat;
 pub use bus::BusCore;
@@ -73,6 +75,7 @@ pub struct SamplerCore {
     /// There is cause to look at the setting after the next transaction.
     suspect: bool,
     guard: Guard,
+    turn: Turn,
     /// How many times what the bus carries is asked of it.
     crowd: f64,
     /// The kind of sweep that the record describes, and the time that the flag
@@ -105,6 +108,7 @@ impl SamplerCore {
             stale_row: 0,
             suspect: false,
             guard,
+            turn: Turn::default(),
             crowd: 1.0,
             described,
             flag_span,
@@ -155,6 +159,20 @@ impl SamplerCore {
     fn crowd(&mut self, demand: f64) {
         self.crowd = demand.max(1.0);
         self.pace.crowded(self.crowd, self.parts.clock.now());
+    }
+
+    /// Reads bus voltages in turn where a sweep of all takes longer than the
+    /// chip's longest cycle; otherwise nothing is gained by it.
+    #[must_use]
+    pub fn in_turn_where_slow(mut self) -> Self {
+        let SamplerParts { chip, bus_clock_hz, share, clock, .. } = &mut self.parts;
+        let clock_hz = bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
+        let whole_ns = bits_ns(chip.with_turns(false).transaction_bits(Flag::Left), clock_hz);
+        if whole_ns > chip.cycle_ns() / 10 * 11 {
+            *chip = chip.with_turns(true);
+            self.pace = Pace::new(chip.pace_timing(clock_hz), *share, clock.now());
+        }
+        self
     }
 
     /// Whether the sweeps that the record describes read the ready flag.
@@ -220,11 +238,15 @@ impl SamplerCore {
         self.guard.spent = Nanos(0);
         let end = match self.pace.step() {
             Step::Sweep(flag) => {
-                let outcome = chip.sweep(bus, flag);
+                let in_turn = chip.is_in_turn() && flag == Flag::Left;
+                let outcome = match in_turn {
+                    true => chip.sweep_turn(bus, self.turn.next()),
+                    false => chip.sweep(bus, flag),
+                };
                 let end = clock.now();
                 self.report.sweeps += 1;
                 match outcome {
-                    Ok(reading) => self.swept((start, end), flag, &reading),
+                    Ok(reading) => self.swept((start, end), flag, reading, in_turn),
                     Err(error) => self.failed(end, error),
                 }
                 end
@@ -263,10 +285,51 @@ impl SamplerCore {
         self.failed(end, error);
     }
 
-    fn swept(&mut self, (start, end): (BoardTime, BoardTime), flag: Flag, reading: &Reading) {
+    /// How old a bus voltage in turn is at most, times `slack`: more than the record
+    /// says is too old to be carried.
+    fn oldest_ns(&self, slack: f64) -> Nanos {
+        let chip = &self.parts.chip;
+        let clock_hz = self.parts.bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
+        let sweep_ns = f64::from(bits_ns(chip.transaction_bits(Flag::Left), clock_hz));
+        let carried = u32::try_from(chip.channels().len()).unwrap_or(1).saturating_sub(1);
+        let apart_ns = self.pace.period_ns().max(sweep_ns);
+        Nanos(i64::from(whole_ns(slack * f64::from(carried) * apart_ns)))
+    }
+
+    /// Puts into a record's rails how old a bus voltage in turn may be: sweeps of a
+    /// bus that is shared are farther apart than a transaction takes.
+    pub fn state_ages(&self, rails: &mut [RailDescription]) {
+        if !self.parts.chip.is_in_turn() || self.described == Flag::Read {
+            return;
+        }
+        let clock_hz = self.parts.bus_clock_hz.unwrap_or(CLOCK_HZ_UNKNOWN);
+        let sweep_ns = bits_ns(self.parts.chip.transaction_bits(Flag::Left), clock_hz);
+        let oldest_ns = u32::try_from(self.oldest_ns(1.0).0).unwrap_or(u32::MAX);
+        for rail in rails {
+            let timing = &mut rail.timing;
+            timing.bus_latch_before_end_ns =
+                timing.bus_latch_before_end_ns % sweep_ns.max(1) + oldest_ns;
+        }
+    }
+
+    fn swept(
+        &mut self,
+        (start, end): (BoardTime, BoardTime),
+        flag: Flag,
+        mut reading: Reading,
+        in_turn: bool,
+    ) {
         let judgement = self.pace.swept(Swept { start, end, ready: reading.ready }, flag);
         self.report.skipped += judgement.missed;
-        let is_doubted = self.is_dark(reading, end) || self.guard.unusable;
+        let turn = in_turn.then_some(self.turn.next());
+        let is_doubted = self.is_dark(&reading, turn, end) || self.guard.unusable;
+        if is_doubted {
+            self.turn.forget();
+        }
+        let unread = match in_turn {
+            true => self.turn.fill(&mut reading, end, self.oldest_ns(1.25)),
+            false => 0,
+        };
         let status_of = |conversion| match conversion {
             Conversion::Fresh => SampleStatus::Ok,
             Conversion::Stale => SampleStatus::Stale,
@@ -286,7 +349,14 @@ impl SamplerCore {
         let word = (0..slots).zip(statuses).fold(0, |word, (slot, status)| {
             // A doubted code's end of range is as doubted as the code.
             let over = reading.overrange & (1 << slot) != 0 && !is_doubted;
-            word | status_at(if over { SampleStatus::Overrange } else { status }, slot)
+            let is_unread = unread & (1 << slot) != 0;
+            let status = match (is_unread, over) {
+                // No bus voltage was read since the last doubt.
+                (true, _) => SampleStatus::Stale,
+                (false, true) => SampleStatus::Overrange,
+                (false, false) => status,
+            };
+            word | status_at(status, slot)
         });
         // A sweep of the other kind is stamped so that the shunts before the
         // flag lie where the record says.
@@ -312,6 +382,7 @@ impl SamplerCore {
         }
         self.report.failed += 1;
         self.suspect = true;
+        self.turn.forget();
         let status = match error {
             BusError::NoAnswer { .. } => SampleStatus::Nack,
             BusError::Failed { .. }

@@ -9,10 +9,14 @@ use wattline_protocol::units::{BoardTime, Nanos};
 
 use crate::power::ring::Sweep;
 
-/// Holes are counted over this time.
-const HOLES_SPAN: Nanos = Nanos::from_secs(1);
-/// More than one in so many sweeps after a hole is worth a notice: looks at the
-/// flag leave out one in some hundred.
+/// Holes are counted over this time, so that a disturbance of some hundred ms is
+/// not lost among the sweeps before it.
+const HOLES_SPAN: Nanos = Nanos::from_millis(250);
+/// Spans without many holes after which they are over: no more than one pair of
+/// notices a second.
+const QUIET_SPANS: u32 = 4;
+/// More than one in so many sweeps without a new value, or after a hole, is worth a
+/// notice: looks at the flag leave out one in some hundred.
 const SWEEPS_A_HOLE: u64 = 20;
 /// Sweeps of a span at least, so that the share of holes says something.
 const SWEEPS_MIN: u64 = 8;
@@ -24,12 +28,12 @@ pub(super) struct Episodes {
     fault: Option<u64>,
     /// Sweeps at the end of the range, where it is reached.
     overrange: Option<u64>,
-    /// Sweeps after a hole, where there are many.
-    holes: Option<u64>,
+    /// Sweeps after a hole, and spans since there were many.
+    holes: Option<(u64, u32)>,
     span: Span,
 }
 
-/// Sweeps of the last second.
+/// Sweeps of the last span.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
     begun: BoardTime,
@@ -42,7 +46,8 @@ impl Episodes {
     pub(super) fn notices(&mut self, sweep: &Sweep, lane: u8) -> Vec<Notice> {
         let failed = !status_of(sweep.status, 0).is_some_and(SampleStatus::has_value);
         let slots = slots_with(sweep, SampleStatus::Overrange);
-        let is_hole = slots_with(sweep, SampleStatus::Skipped) != 0;
+        let poor = [SampleStatus::Skipped, SampleStatus::Stale];
+        let is_hole = poor.into_iter().any(|status| slots_with(sweep, status) != 0);
         let fault = turned(&mut self.fault, failed).map(|turn| match turn {
             Turn::Began => NoticeKind::BusFaultBegan { lane },
             Turn::Ended(failed) => NoticeKind::BusFaultEnded { lane, failed },
@@ -59,7 +64,7 @@ impl Episodes {
     }
 
     fn holes(&mut self, end: BoardTime, is_hole: bool, lane: u8) -> Option<NoticeKind> {
-        if let Some(holes) = &mut self.holes {
+        if let Some((holes, _)) = &mut self.holes {
             *holes += u64::from(is_hole);
         }
         if end - self.span.begun < HOLES_SPAN {
@@ -72,14 +77,22 @@ impl Episodes {
         let are_many = sweeps >= SWEEPS_MIN && holes * SWEEPS_A_HOLE > sweeps;
         match (are_many, self.holes) {
             (true, None) => {
-                self.holes = Some(holes);
+                self.holes = Some((holes, 0));
                 Some(NoticeKind::HolesBegan { lane })
             }
-            (false, Some(holes)) => {
+            (true, Some((holes, _))) => {
+                self.holes = Some((holes, 0));
+                None
+            }
+            (false, Some((holes, quiet))) if quiet + 1 < QUIET_SPANS => {
+                self.holes = Some((holes, quiet + 1));
+                None
+            }
+            (false, Some((holes, _))) => {
                 self.holes = None;
                 Some(NoticeKind::HolesEnded { lane, holes })
             }
-            (true, Some(_)) | (false, None) => None,
+            (false, None) => None,
         }
     }
 }

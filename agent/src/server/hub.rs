@@ -561,6 +561,7 @@ impl Hub {
         if let Some(errno) = sampling.refused_errno {
             records.push(Notice { at, what: NoticeKind::NotRealTime { errno } }.into());
         }
+        records.extend(sampling.offsets.iter().cloned().map(Record::from));
         records.extend(sampling.settings().iter().copied().map(Record::from));
         for (rail, reason) in self.source.skipped().into_iter().chain(sampling.refused.clone()) {
             records.push(Notice { at, what: NoticeKind::RailSkipped { rail, reason } }.into());

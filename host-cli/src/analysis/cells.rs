@@ -247,7 +247,7 @@ impl Repeats {
 /// Whether a term is a window's own, so that repeats show and average it.
 fn is_own(term: Term) -> bool {
     match term {
-        Term::Edges | Term::Missing | Term::Statistical | Term::Aggregated => true,
+        Term::Edges | Term::Missing | Term::Statistical | Term::Aggregated | Term::BusAge => true,
         Term::ShuntResistance
         | Term::ShuntGain
         | Term::ShuntOffset

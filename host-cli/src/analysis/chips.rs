@@ -129,7 +129,7 @@ impl fmt::Display for ChipWarning {
                 write!(f, "{sweeps} sweeps at the end of its range")
             }
             NoticeKind::HolesEnded { holes, .. } => {
-                write!(f, "{holes} sweeps after conversions that were never read")
+                write!(f, "{holes} sweeps repeated a conversion or stood after a hole")
             }
             NoticeKind::BusFaultEnded { failed, .. } => write!(f, "{failed} sweeps failed"),
             _ => Ok(()),

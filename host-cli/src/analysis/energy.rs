@@ -18,8 +18,10 @@
 
 use wattline_protocol::block::{SampleRow, SampleStatus, status_of};
 use wattline_protocol::code::{BusCode, RailScale, ShuntCode};
-use wattline_protocol::record::{ChipDescription, ErrorLimits, RailDescription};
-use wattline_protocol::units::{BoardTime, Joules, Nanos, Watts};
+use wattline_protocol::record::{
+    ChipDescription, ErrorLimits, OffsetRange, RailDescription, ShuntOffsets, without_offset,
+};
+use wattline_protocol::units::{Amperes, BoardTime, Joules, Nanos, Ohms, Volts, Watts};
 
 use super::drift::{Drift, SHUNT_DRIFT_PER_K};
 use super::model::{Energy, Term};
@@ -33,6 +35,13 @@ pub const GAP_PERIODS: f64 = 2.5;
 /// in seconds: scheduling of the sampler's thread between the bus's stop and
 /// the clock's read (p99 of a real-time thread is 92 µs, its median 53 µs).
 const STAMP_JITTER_S: f64 = 50e-6;
+
+/// Clock of a bus that declares none, in hertz: standard mode.
+const CLOCK_HZ_UNKNOWN: u32 = 100_000;
+/// More sweeps than a chip has channels are no voltage's age.
+const CARRIED_MAX: u32 = 4;
+/// Ranges of a board's table of offsets that are used.
+const RANGES_MAX: usize = 8;
 
 /// What one rail's codes mean, where they lie in time and how wrong they may be.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +57,17 @@ pub struct Sensor {
     period_s: f64,
     /// Place of the rail among those of its block.
     slot: usize,
+    offsets: Offsets,
+    /// Sweeps over which a bus voltage is carried at most; 0 where each has its own.
+    carried: usize,
+}
+
+/// The board's own table of the shunt's offsets; all 0 where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Offsets {
+    general_uv: i32,
+    ranges: [OffsetRange; RANGES_MAX],
+    used: usize,
 }
 
 impl Sensor {
@@ -67,7 +87,22 @@ impl Sensor {
             centre_before_end: Nanos(before),
             period_s: f64::from(period_ns) * 1e-9,
             slot: usize::from(rail.slot),
+            offsets: Offsets::default(),
+            carried: carried(rail, chip),
         }
+    }
+
+    /// The same sensor on a board that tells offsets of its shunt's voltage.
+    #[must_use]
+    pub fn with_offsets(mut self, told: Option<&ShuntOffsets>) -> Self {
+        if let Some(told) = told {
+            self.offsets.general_uv = told.general_uv;
+            self.offsets.used = told.ranges.len().min(RANGES_MAX);
+            for (place, range) in self.offsets.ranges.iter_mut().zip(&told.ranges) {
+                *place = *range;
+            }
+        }
+        self
     }
 
     /// The same sensor on a board that was `kelvin` away from 25 °C, where the
@@ -114,11 +149,29 @@ impl Sensor {
         (self.period_s.powi(2) / 12.0 + STAMP_JITTER_S.powi(2)).sqrt()
     }
 
+    /// Current of a code, the board's offset taken out.
+    #[must_use]
+    pub fn current(&self, shunt: ShuntCode) -> Amperes {
+        let Offsets { general_uv, ranges, used } = &self.offsets;
+        let volts = self.scale.shunt_voltage(shunt).0;
+        let ranges = ranges.get(..*used).unwrap_or_default();
+        Volts(without_offset(volts, *general_uv, ranges)) / Ohms(self.scale.shunt_ohm)
+    }
+
     /// Power of a point.
     #[must_use]
     pub fn power(&self, point: &Point) -> Watts {
-        self.scale.power(point.shunt, point.bus)
+        self.scale.bus_voltage(point.bus) * self.current(point.shunt)
     }
+}
+
+/// Sweeps over which a rail's bus voltage is carried at most, by the record: its
+/// register was latched longer ago than a transaction takes.
+fn carried(rail: &RailDescription, chip: &ChipDescription) -> usize {
+    let clock_hz = if chip.bus_clock_hz == 0 { CLOCK_HZ_UNKNOWN } else { chip.bus_clock_hz };
+    let transaction_ns = f64::from(chip.transaction_bits) * 1e9 / f64::from(clock_hz);
+    let sweeps = f64::from(rail.timing.bus_latch_before_end_ns) / transaction_ns.max(1.0);
+    (1..CARRIED_MAX).rev().find(|&sweep| sweeps > f64::from(sweep)).map_or(0, |s| s as usize)
 }
 
 /// One new conversion of a rail. Rows that repeat a conversion or failed are
@@ -165,6 +218,8 @@ pub struct Integral {
     pub statistical_j: f64,
     /// What only aggregates tell, standard uncertainty in joules; the caller's to set.
     pub aggregated_j: f64,
+    /// What bus voltages that are read in turn leave open, in joules.
+    pub bus_age_j: f64,
     /// Standard uncertainty of the mean power taken as a mean over a process
     /// that went on before and after, in watts. For idle power and for
     /// comparing halves; an energy is that of its window and needs it not.
@@ -264,11 +319,13 @@ impl Series<'_> {
             missing_j: 0.0,
             statistical_j: 0.0,
             aggregated_j: 0.0,
+            bus_age_j: self.bus_age_j(weights),
             process_w: 0.0,
         };
         let (mut shunt_squares, mut bus_squares) = (0.0, 0.0);
         for (point, weight) in self.points.iter().zip(weights) {
-            let (volts, amperes) = (scale.bus_voltage(point.bus).0, scale.current(point.shunt).0);
+            let volts = scale.bus_voltage(point.bus).0;
+            let amperes = self.sensor.current(point.shunt).0;
             sums.joules += weight * volts * amperes;
             sums.coulombs += weight * amperes;
             sums.volt_seconds += weight * volts;
@@ -287,6 +344,29 @@ impl Series<'_> {
         let squares = shunt_squares * shunt_step_a.powi(2) + bus_squares * scale.bus_lsb_v.powi(2);
         sums.quantisation_j = (squares / 12.0).sqrt();
         sums
+    }
+
+    /// What bus voltages in turn leave open, in joules (k = 1). The voltage of a
+    /// point was read up to `carried` sweeps before its current, half of it on
+    /// the mean: with the voltage that is read so much later the energy would be
+    /// another one by Σ w I ΔV / 2. That sum is one of the two ways in which such
+    /// errors add (a load that rises all the time); as if each were for itself is
+    /// the other, and both are stated.
+    fn bus_age_j(&self, weights: &[f64]) -> f64 {
+        let carried = self.sensor.carried;
+        if carried == 0 {
+            return 0.0;
+        }
+        let (mut sum, mut squares) = (0.0, 0.0);
+        let later = self.points.iter().skip(carried);
+        for ((point, later), weight) in self.points.iter().zip(later).zip(weights) {
+            let volts = |point: &Point| self.sensor.scale.bus_voltage(point.bus).0;
+            let change_v = (volts(later) - volts(point)) / 2.0;
+            let joules = weight * self.sensor.current(point.shunt).0 * change_v;
+            sum += joules;
+            squares += joules.powi(2);
+        }
+        f64::hypot(sum, squares.sqrt())
     }
 
     /// True where most codes equal the one before: noise of ½ LSB (σ) repeats
@@ -400,6 +480,7 @@ impl Integral {
             (Term::Missing, self.missing_j),
             (Term::Statistical, self.statistical_j),
             (Term::Aggregated, self.aggregated_j),
+            (Term::BusAge, self.bus_age_j),
         ];
         Energy { joules: Joules(joules), terms }
     }

@@ -85,6 +85,7 @@ pub fn analyse(
         skipped: skipped(recording),
         driver_changes: conditions::driver_changes(recording),
         chip_warnings: chips::warnings(recording),
+        shunt_offsets: shunt_offsets(recording),
         state: states::summary(recording),
         corrected_shunts,
         scheduling: start.scheduling,
@@ -99,6 +100,21 @@ pub fn analyse(
         triggers: trigger::triggers(recording),
         accuracies: Vec::new(),
     })
+}
+
+/// Rails with a table of offsets, each once.
+fn shunt_offsets(recording: &Recording) -> Vec<(String, i32, usize)> {
+    let mut offsets = Vec::new();
+    for told in &recording.shunt_offsets {
+        let rails = recording.start_of(told.epoch).map(|start| &start.rails);
+        let rail = rails.and_then(|rails| rails.get(usize::from(told.record.rail)));
+        let Some(rail) = rail else { continue };
+        let one = (rail.name.clone(), told.record.general_uv, told.record.ranges.len());
+        if !offsets.contains(&one) {
+            offsets.push(one);
+        }
+    }
+    offsets
 }
 
 /// Rails that were not sampled, each once.

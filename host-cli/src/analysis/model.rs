@@ -52,6 +52,8 @@ pub enum Term {
     Temperature,
     /// Samples that are only known by their sums over a second.
     Aggregated,
+    /// Bus voltages that were read in turn, and are older than the current.
+    BusAge,
 }
 
 impl Term {
@@ -71,6 +73,7 @@ impl Term {
             Self::Baseline => "idle baseline",
             Self::Temperature => "temperature",
             Self::Aggregated => "aggregated samples",
+            Self::BusAge => "age of bus voltages",
         }
     }
 }
@@ -539,6 +542,9 @@ pub struct Analysis {
     pub driver_changes: Vec<DriverChange>,
     /// What the chips' samples suffered.
     pub chip_warnings: Vec<ChipWarning>,
+    /// Rails whose shunt voltage is corrected by the board's table: name, general
+    /// offset in µV, ranges with their own.
+    pub shunt_offsets: Vec<(String, i32, usize)>,
     /// The board's own state over the run.
     pub state: StateSummary,
     /// Shunts that were corrected: rail name, recorded Ω, Ω used.

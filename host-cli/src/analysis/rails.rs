@@ -100,10 +100,11 @@ impl<'a> Measured<'a> {
         t0: BoardTime,
         t1: BoardTime,
     ) -> Result<Vec<(Sensor, Vec<Point>)>, AnalysisError> {
-        let series = self.rails.iter().map(|(_, rail, chip)| {
+        let series = self.rails.iter().map(|(index, rail, chip)| {
             let off_k = off_25_c_k(self.recording, self.epoch, t0);
             let (rail, chip) = chips::as_stood(self.recording, self.epoch, (rail, chip), t0);
-            let sensor = Sensor::new(&rail, &chip).off_25_c(off_k);
+            let told = self.recording.offsets_of(self.epoch, *index);
+            let sensor = Sensor::new(&rail, &chip).off_25_c(off_k).with_offsets(told);
             let points = points(self.recording, self.epoch, &rail, &chip, (t0, t1))?;
             Ok((sensor, points))
         });

@@ -329,7 +329,8 @@ fn is_common(term: Term) -> bool {
         | Term::Temperature
         | Term::Edges
         | Term::Missing
-        | Term::Aggregated => true,
+        | Term::Aggregated
+        | Term::BusAge => true,
         Term::ShuntResistance
         | Term::ShuntOffset
         | Term::BusOffset

@@ -119,8 +119,9 @@ pub fn write_samples(
         let rails: Vec<Column> = rails_of(recording, lane.epoch, &corrections)?
             .into_iter()
             .filter(|(_, _, chip)| chip.lane == lane.lane)
-            .map(|(_, rail, chip)| Column {
-                sensor: Sensor::new(&rail, chip),
+            .map(|(index, rail, chip)| Column {
+                sensor: Sensor::new(&rail, chip)
+                    .with_offsets(recording.offsets_of(lane.epoch, index)),
                 tells_volts: chip.kind.tells_volts(),
                 rail,
             })
@@ -164,8 +165,8 @@ fn write_row(
             Some((shunt_code, bus_code)) => {
                 let (shunt, bus) = (ShuntCode(shunt_code), BusCode(bus_code));
                 let volts = sensor.scale().bus_voltage(bus).0;
-                let amperes = sensor.scale().current(shunt).0;
-                let watts = sensor.scale().power(shunt, bus).0;
+                let amperes = sensor.current(shunt).0;
+                let watts = volts * amperes;
                 write!(out, ",{shunt_code},{bus_code}")?;
                 match tells_volts {
                     true => write!(out, ",{volts:.6},{amperes:.6},{watts:.6}")?,

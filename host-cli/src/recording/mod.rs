@@ -24,9 +24,9 @@ use wattline_protocol::frame::{self, CRITICAL_FLAGS, Codec, Frame, FrameError, H
 use wattline_protocol::record::{
     AlarmCounts, BoardConditions, BoardExpectation, BoardState, ClockSnapshot, DriverSetting,
     EpochEnd, Gap, GapReason, GpuSpans, InferenceSpans, LayerSpans, Notice, PhaseMark, Plan,
-    Record, RecordError, RunEnd, RunSettings, RunStart, SampleAggregates, SamplerReport, StreamEnd,
-    SweepsLost, TrialEnd, TrialLoaded, TrialStart, TriggerEdges, WindowAbandon, WindowClose,
-    WindowOpen, kind,
+    Record, RecordError, RunEnd, RunSettings, RunStart, SampleAggregates, SamplerReport,
+    ShuntOffsets, StreamEnd, SweepsLost, TrialEnd, TrialLoaded, TrialStart, TriggerEdges,
+    WindowAbandon, WindowClose, WindowOpen, kind,
 };
 
 use crate::store::{SamplesError, Store, StoreError, TeeFrames};
@@ -143,6 +143,8 @@ pub struct Recording {
     pub run_settings: Records<RunSettings>,
     /// Settings of kernel drivers, at a run's start and end.
     pub driver_settings: Records<DriverSetting>,
+    /// Boards' own tables of shunt offsets.
+    pub shunt_offsets: Records<ShuntOffsets>,
     /// Edges of the trigger's line.
     pub triggers: Records<TriggerEdges>,
     /// Layers of inferences.
@@ -244,6 +246,13 @@ impl Recording {
         self.lanes.iter().find(|candidate| candidate.epoch == epoch && candidate.lane == lane)
     }
 
+    /// The board's table of offsets of a rail, by its index in the epoch's start.
+    #[must_use]
+    pub fn offsets_of(&self, epoch: u32, rail: usize) -> Option<&ShuntOffsets> {
+        let of_epoch = self.shunt_offsets.iter().filter(|told| told.epoch == epoch);
+        of_epoch.map(|told| &told.record).find(|told| usize::from(told.rail) == rail)
+    }
+
     /// What was expected of the rails in `epoch`.
     #[must_use]
     pub fn expectation_of(&self, epoch: u32) -> Option<&BoardExpectation> {
@@ -336,6 +345,7 @@ impl RecordingBuilder {
             Record::RunSettings(record) => put(&mut to.run_settings, epoch, record),
             Record::TriggerEdges(record) => put(&mut to.triggers, epoch, record),
             Record::DriverSetting(record) => put(&mut to.driver_settings, epoch, record),
+            Record::ShuntOffsets(record) => put(&mut to.shunt_offsets, epoch, record),
             Record::ClockSnapshot(record) => put(&mut to.clocks, epoch, record),
             Record::BoardExpectation(record) => put(&mut to.expectations, epoch, record),
             Record::BoardState(record) => put(&mut to.states, epoch, record),

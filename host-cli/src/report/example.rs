@@ -134,6 +134,7 @@ fn bare(networks: &[&str], batches: &[u32], mode: Mode) -> Analysis {
         skipped: Vec::new(),
         driver_changes: Vec::new(),
         chip_warnings: Vec::new(),
+        shunt_offsets: Vec::new(),
         state: StateSummary::default(),
         corrected_shunts: Vec::new(),
         scheduling: Scheduling::Fifo { priority: 50 },

@@ -14,7 +14,7 @@ use super::text::{brief, fixed};
 use crate::analysis::model::{Analysis, Energy, Term};
 
 /// All terms, in the order of the table.
-const TERMS: [Term; 12] = [
+const TERMS: [Term; 13] = [
     Term::ShuntResistance,
     Term::ShuntGain,
     Term::ShuntOffset,
@@ -26,6 +26,7 @@ const TERMS: [Term; 12] = [
     Term::Missing,
     Term::Statistical,
     Term::Aggregated,
+    Term::BusAge,
     Term::Baseline,
 ];
 

@@ -70,6 +70,13 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                         li.alert[drivers::is_alert(change)] { (drivers::text(change)) }
                     } } }
                 }
+                @if !analysis.shunt_offsets.is_empty() {
+                    dt { "Shunt offsets" }
+                    dd { ul { @for (rail, general_uv, ranges) in &analysis.shunt_offsets {
+                        li { (rail) ": the board's table is taken out of every value: " (general_uv)
+                            " µV, and " (ranges) " ranges with their own" }
+                    } } }
+                }
                 @if !analysis.chip_warnings.is_empty() {
                     dt { "Power monitors" }
                     dd { ul {

@@ -239,8 +239,8 @@ pub enum NoticeKind {
         /// Sweeps in between.
         sweeps: u64,
     },
-    /// More than a twentieth of a second's sweeps stand after conversions that
-    /// were never read: the bus or the sampler is slower than it was.
+    /// More than one sweep in twenty repeats a conversion, or stands after ones
+    /// that were never read: the bus or the sampler is slower than it was.
     HolesBegan {
         /// Lane of the chip.
         lane: u8,
@@ -249,7 +249,7 @@ pub enum NoticeKind {
     HolesEnded {
         /// Lane of the chip.
         lane: u8,
-        /// Sweeps after a hole in between.
+        /// Such sweeps in between.
         holes: u64,
     },
 }

@@ -16,6 +16,7 @@ mod campaign;
 mod chip_change;
 mod conditions;
 mod expectation;
+mod offsets;
 mod power;
 mod settings;
 mod trigger;
@@ -41,6 +42,7 @@ pub use conditions::{
     Swapping, Throttle, ThrottleCause,
 };
 pub use expectation::{BoardExpectation, Mismatch, RailInside};
+pub use offsets::{OffsetRange, ShuntOffsets, without_offset};
 pub use power::{
     ChannelTiming, ChipDescription, ChipKind, ErrorLimits, Gap, GapReason, LatenessHistogram,
     RailDescription, RailEnergy, RailRole, RailSource, SamplerReport, SkipReason, SweepsLost,
@@ -203,6 +205,8 @@ records! {
     31 BOARD_CONDITIONS BoardConditions,
     /// What the run sets of the board's clocks.
     33 RUN_SETTINGS RunSettings,
+    /// A board's own table of a rail's shunt offsets.
+    34 SHUNT_OFFSETS ShuntOffsets,
     /// What is left of samples that went for want of room.
     28 SAMPLE_AGGREGATES SampleAggregates,
 }

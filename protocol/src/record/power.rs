@@ -236,7 +236,8 @@ pub struct ChannelTiming {
     /// latched, in ns.
     pub shunt_latch_before_end_ns: u32,
     /// How long before the end of the transaction the bus register was
-    /// latched, in ns.
+    /// latched, in ns; the longest, where a slow bus reads one bus voltage a
+    /// sweep in turn: it is more than a transaction's length then.
     pub bus_latch_before_end_ns: u32,
 }
 

@@ -47,6 +47,8 @@ const CHIPS: [ChipKind; 10] = [
     ChipKind::Ina3221,
 ];
 const CLOCKS: [(&str, u32); 3] = [("100k", 100_000), ("400k", 400_000), ("1000k", 1_000_000)];
+/// Clocks at which the INA3221's bus voltages are read in turn.
+const TURNED: [(&str, u32); 1] = [("100k", 100_000)];
 const PROFILES: [Profile; 3] = [Profile::Fast, Profile::Cover, Profile::Total];
 /// Virtual time of a measurement, and the time before it in which the
 /// schedule finds the chip's cycle.
@@ -67,12 +69,18 @@ pub(crate) fn run(name_prefix: &str, from: u64, emit: &mut dyn FnMut(Figure)) {
         for kind in CHIPS {
             for (clock, bus_clock_hz) in CLOCKS {
                 for profile in PROFILES {
-                    let case = Case { kind, bus_clock_hz, profile };
+                    let case = Case { kind, bus_clock_hz, profile, turns: false };
                     // The simulated chip answers to its own driver, or a test fails.
                     let name = format!("{}/{clock}/{}", kind.name(), profile.name());
                     let _ = case.measure(&name, &wanted, from, emit);
                 }
             }
+        }
+        // Beside `fast`, which reads each bus voltage in each sweep.
+        for (clock, bus_clock_hz) in TURNED {
+            let (kind, profile) = (ChipKind::Ina3221, Profile::Fast);
+            let case = Case { kind, bus_clock_hz, profile, turns: true };
+            let _ = case.measure(&format!("ina3221/{clock}/turn"), &wanted, from, emit);
         }
     }
     if wanted(ALLOCATIONS) {
@@ -92,6 +100,8 @@ struct Case {
     kind: ChipKind,
     bus_clock_hz: u32,
     profile: Profile,
+    /// Bus voltages in turn.
+    turns: bool,
 }
 
 impl Case {
@@ -175,7 +185,7 @@ struct Bench {
 
 impl Bench {
     fn new(case: Case, errors: ChipErrors) -> Result<Self, ChipError> {
-        let Case { kind, bus_clock_hz, profile } = case;
+        let Case { kind, bus_clock_hz, profile, turns } = case;
         let clock = Arc::new(VirtualClock::starting_at(BoardTime(0)));
         let clock_of_all = || Arc::clone(&clock) as Arc<dyn Clock>;
         let (shunt_lsb, bus_lsb) = noise_lsb(kind);
@@ -200,6 +210,7 @@ impl Bench {
             ring: producer,
             lane: 0,
         })?;
+        let core = if turns { core.in_turn_where_slow() } else { core };
         Ok(Self { clock, board, core, sweeps })
     }
 
@@ -353,7 +364,12 @@ mod tests {
         let mut figures = Vec::new();
         run(name, 0, &mut |figure| figures.push(figure));
         let files = if name == ALLOCATIONS { 3 } else { 0 };
-        assert_eq!(figures.len(), 90 + files, "{name}: ten chips, three clocks, three profiles");
+        let turned = TURNED.len();
+        assert_eq!(
+            figures.len(),
+            90 + turned + files,
+            "{name}: ten chips, three clocks, three profiles"
+        );
         figures
     }
 

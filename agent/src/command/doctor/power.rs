@@ -267,6 +267,7 @@ mod tests {
             role: RailRole::Part,
             shunt_ohm: 0.005,
             shunt_tolerance: 0.01,
+            offsets: None,
         };
         ChipRails {
             chip: Chip::new(kind, setup, &[1, 2, 3]).unwrap(),

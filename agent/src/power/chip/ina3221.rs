@@ -43,6 +43,8 @@ pub struct Ina3221 {
     channels: [u8; 3],
     used: usize,
     config: u16,
+    /// Bus voltages are read one a sweep, in turn.
+    in_turn: bool,
 }
 
 impl Ina3221 {
@@ -57,6 +59,7 @@ impl Ina3221 {
             // Averaging (bits 11:9) stays 1: it is an exponential filter in this
             // chip, through which a short burst's energy comes out wrong.
             config: 0x7000 | profile.conversion_bits() | CONTINUOUS,
+            in_turn: false,
         }
     }
 
@@ -106,6 +109,61 @@ impl Ina3221 {
     /// Takes over the configuration that a kernel driver gave the chip.
     pub(super) const fn adopt(&mut self, config: u16) {
         self.config = config;
+    }
+
+    /// How many slots there are.
+    pub(super) const fn slots(&self) -> usize {
+        self.used
+    }
+
+    pub(super) const fn is_in_turn(&self) -> bool {
+        self.in_turn
+    }
+
+    /// The same, with bus voltages one a sweep or all in each.
+    pub(super) const fn with_turns(self, in_turn: bool) -> Self {
+        Self { in_turn: in_turn && self.used > 1, ..self }
+    }
+
+    /// All shunts, and the bus voltage of slot `turn` alone: the other bus codes
+    /// are 0 and were not read.
+    pub(super) fn sweep_turn(
+        &self,
+        bus: &mut dyn I2cBus,
+        turn: usize,
+    ) -> Result<Reading, BusError> {
+        match self.used {
+            2 => self.sweep_shunts::<3>(bus, turn),
+            _ => self.sweep_shunts::<4>(bus, turn),
+        }
+    }
+
+    fn sweep_shunts<const N: usize>(
+        &self,
+        bus: &mut dyn I2cBus,
+        turn: usize,
+    ) -> Result<Reading, BusError> {
+        let turn = turn % self.used.max(1);
+        let mut registers = [self.register(2 * turn + 1); N];
+        for (slot, register) in registers.iter_mut().enumerate().take(self.used) {
+            *register = self.register(2 * slot);
+        }
+        let mut values = [0; N];
+        read_registers(bus, self.address, &registers, &mut values)?;
+        let mut reading = Reading {
+            codes: [0; CODES_MAX],
+            columns: u8::try_from(2 * self.used).unwrap_or(0),
+            overrange: 0,
+            ready: Ready::Unread,
+        };
+        let columns = (0..self.used).map(|slot| 2 * slot).chain([2 * turn + 1]);
+        for (column, value) in columns.zip(values) {
+            reading.codes[column] = code_of(value);
+            if is_full_scale(reading.codes[column]) {
+                reading.overrange |= 1 << (column / 2);
+            }
+        }
+        Ok(reading)
     }
 
     /// Whether shunt and bus of the sampled channels are converted again and

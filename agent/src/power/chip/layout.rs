@@ -21,7 +21,11 @@ const STOP_BITS: u32 = 1;
 impl Chip {
     /// How many registers a sweep reads.
     fn registers(&self, flag: Flag) -> u32 {
-        let columns = 2 * u32::try_from(self.channels().len()).unwrap_or(0);
+        let slots = u32::try_from(self.channels().len()).unwrap_or(0);
+        if flag == Flag::Left && self.is_in_turn() {
+            return slots + 1;
+        }
+        let columns = 2 * slots;
         let beside = match (flag, self.clearing_register()) {
             (Flag::Left, _) => 0,
             // The INA219's flag comes with the bus voltage, and is cleared by a
@@ -34,6 +38,10 @@ impl Chip {
     /// Place of a column's register in the transaction.
     fn place(&self, column: u32, flag: Flag) -> u32 {
         match (self, flag) {
+            (Self::Ina3221(chip), Flag::Left) if chip.is_in_turn() => match column % 2 {
+                0 => column / 2,
+                _ => u32::try_from(chip.slots()).unwrap_or(0),
+            },
             (_, Flag::Left) => column,
             (Self::Single(chip), Flag::Read) => chip.place(column),
             // The flag stands in the middle: registers after it come one later.

@@ -354,6 +354,38 @@ impl Chip {
         }
     }
 
+    /// Whether bus voltages are read one a sweep, in turn: what a slow bus saves
+    /// by it, all shunts gain.
+    #[must_use]
+    pub const fn is_in_turn(&self) -> bool {
+        match self {
+            Self::Ina3221(chip) => chip.is_in_turn(),
+            Self::Single(_) => false,
+        }
+    }
+
+    /// The same chip with bus voltages in turn, or all of them in each sweep; a
+    /// chip of one channel reads both always.
+    #[must_use]
+    pub const fn with_turns(self, in_turn: bool) -> Self {
+        match self {
+            Self::Ina3221(chip) => Self::Ina3221(chip.with_turns(in_turn)),
+            Self::Single(chip) => Self::Single(chip),
+        }
+    }
+
+    /// Reads all shunts and the bus voltage of slot `turn` in one combined
+    /// transaction; the other bus codes are 0. Allocates nothing.
+    ///
+    /// # Errors
+    /// [`BusError`] where the transaction did not happen.
+    pub fn sweep_turn(&self, bus: &mut dyn I2cBus, turn: usize) -> Result<Reading, BusError> {
+        match self {
+            Self::Ina3221(chip) => chip.sweep_turn(bus, turn),
+            Self::Single(chip) => chip.sweep(bus, Flag::Left),
+        }
+    }
+
     /// Reads the ready flag alone, which clears it in every family but the
     /// INA219's. Unread where the chip is not ours.
     ///
@@ -446,13 +478,21 @@ impl Chip {
         let slot = u32::try_from(slot).unwrap_or(0);
         let start = slot * (shunt_ns + bus_ns);
         let latch = |column: u32| bits_ns(self.latch_bits_before_end(column, flag), clock_hz);
+        // In turn, a bus voltage is carried over all sweeps but its own.
+        let carried = match (self, flag) {
+            (Self::Ina3221(chip), Flag::Left) if chip.is_in_turn() => {
+                u32::try_from(chip.slots() - 1).unwrap_or(0)
+            }
+            _ => 0,
+        };
+        let carried_ns = carried * bits_ns(self.transaction_bits(flag), clock_hz);
         ChannelTiming {
             shunt_start_ns: start,
             shunt_conversion_ns: shunt_ns,
             bus_start_ns: start + shunt_ns,
             bus_conversion_ns: bus_ns,
             shunt_latch_before_end_ns: latch(2 * slot),
-            bus_latch_before_end_ns: latch(2 * slot + 1),
+            bus_latch_before_end_ns: latch(2 * slot + 1) + carried_ns,
         }
     }
 }

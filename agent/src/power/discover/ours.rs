@@ -94,6 +94,7 @@ mod tests {
             role: if channel == total { RailRole::Total } else { RailRole::Part },
             shunt_ohm: 0.005,
             shunt_tolerance: 0.01,
+            offsets: None,
         };
         ChipRails {
             chip: Chip::new(ChipKind::Ina3221, setup, &[1, 2, 3]).unwrap(),

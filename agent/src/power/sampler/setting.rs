@@ -125,6 +125,7 @@ impl SamplerCore {
     }
 
     fn changed(&mut self, difference: Difference, outcome: ChipOutcome) {
+        self.turn.forget();
         let Difference { register, expected, found } = difference;
         warn!(
             lane = self.report.lane,
@@ -176,14 +177,22 @@ impl SamplerCore {
     /// it was powered: a channel's bus voltage then reads 0, as its shunt does.
     /// A rail that newly reads 0 is believed where the setting is ours and in
     /// place, and of a chip that others set once it had the time to convert.
-    pub(super) fn is_dark(&mut self, reading: &Reading, end: BoardTime) -> bool {
+    /// `turn` is the one slot whose bus voltage was read, where it was one.
+    pub(super) fn is_dark(
+        &mut self,
+        reading: &Reading,
+        turn: Option<usize>,
+        end: BoardTime,
+    ) -> bool {
+        let seen = turn.map_or(u8::MAX, |slot| 1 << slot);
         let slots = reading.codes.chunks_exact(2).take(usize::from(reading.columns) / 2);
         let dark = slots
             .enumerate()
             .filter(|(_, codes)| codes.get(1) == Some(&0))
-            .fold(0_u8, |dark, (slot, _)| dark | 1 << slot);
+            .fold(0_u8, |dark, (slot, _)| dark | 1 << slot)
+            & seen;
         let is_newly = dark & !self.guard.dark != 0;
-        self.guard.dark &= dark;
+        self.guard.dark &= dark | !seen;
         if !is_newly {
             // Back before it could be believed: it was reset.
             if let Some(NewlyDark { told: false, .. }) = self.guard.newly_dark.take() {
@@ -196,7 +205,7 @@ impl SamplerCore {
             Ownership::KernelDriver => self.is_awake(end) && self.read_back(),
         };
         if is_believed {
-            self.guard.dark = dark;
+            self.guard.dark |= dark;
             self.guard.newly_dark = None;
         }
         !is_believed

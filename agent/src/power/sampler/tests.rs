@@ -314,3 +314,52 @@ fn a_thread_samples_in_real_time_and_stops_when_told() {
     assert_eq!(report.sweeps, report.fresh + report.stale + report.failed);
     assert!(sweeps.pop().is_some());
 }
+
+#[test]
+fn a_slow_bus_reads_shunts_each_sweep_and_bus_voltages_in_turn() {
+    let clock = Arc::new(VirtualClock::starting_at(BoardTime(1_000_000_000)));
+    let board = SimBoard::assembled(crate::power::bus::sim::SimParts {
+        kind: ChipKind::Ina3221,
+        seed: 1,
+        errors: ChipErrors::default(),
+        waveforms: [1.0, 2.0, 3.0].map(|current_a| Waveform::Constant { current_a }).to_vec(),
+        bus_clock_hz: 100_000,
+        clock: Arc::clone(&clock) as _,
+    });
+    let (producer, mut sweeps) = ring(200_000);
+    let core = SamplerCore::configured(SamplerParts {
+        chip: board.driver(Profile::Fast),
+        bus: Box::new(board.bus()),
+        bus_number: BUS_NUMBER,
+        bus_clock_hz: Some(100_000),
+        share: BusShare::Whole,
+        clock: Arc::clone(&clock) as _,
+        ring: producer,
+        lane: 0,
+    });
+    let mut core = core.unwrap().in_turn_where_slow();
+    // Three shunts and one bus voltage: 189 bits for 283.
+    assert_eq!(core.describe().transaction_bits, 189);
+    let timing = core.chip().timing(0, core.described_flag(), 100_000);
+    assert_eq!(timing.shunt_latch_before_end_ns, 1_600_000);
+    // The oldest bus voltage in a row: of two sweeps before.
+    assert_eq!(timing.bus_latch_before_end_ns, 190_000 + 2 * 1_890_000);
+    let end = clock.now() + Nanos::from_secs(10);
+    while clock.now() < end {
+        core.step();
+    }
+    let rate = core.report().fresh as f64 / 10.0;
+    assert!(rate > 0.98 * 100_000.0 / 189.0, "{rate} sweeps a second");
+    let mut seen = 0;
+    while let Some(taken) = sweeps.pop() {
+        let sweep = taken.sweep;
+        for slot in (0..3).filter(|slot| sweep.status >> (4 * slot) & 0xf == 0) {
+            seen += 1;
+            let current_a = [1.0, 2.0, 3.0][slot];
+            let volts = board.rails()[slot].voltage(current_a);
+            let code = f64::from(sweep.codes[2 * slot + 1]);
+            assert!((code - volts / 8e-3).abs() < 0.51, "{code}: {volts} V");
+        }
+    }
+    assert!(seen > 15_000, "{seen} values");
+}

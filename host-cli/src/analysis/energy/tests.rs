@@ -244,3 +244,43 @@ proptest! {
         prop_assert!((sum - seconds).abs() < 1e-12);
     }
 }
+
+#[test]
+fn a_boards_table_of_offsets_is_taken_out_of_the_energy() {
+    let sensor = ina3221();
+    let points = points(&INA3221, 5.0, 1.0, |_| 5.0);
+    let told = ShuntOffsets {
+        rail: 0,
+        general_uv: 100,
+        ranges: vec![OffsetRange { from_uv: 4_000, to_uv: 6_000, offset_uv: 200 }],
+    };
+    let with = sensor.with_offsets(Some(&told));
+    let (t0, t1) = window(1.0);
+    let joules = |sensor: &Sensor| integrate(&points, sensor, t0, t1).unwrap().joules;
+    // 5 W at 5 V over 5 mΩ are 5 mV: 200 µV of them are the offset.
+    let ratio = joules(&with) / joules(&sensor);
+    assert!((ratio - 4.8 / 5.0).abs() < 1e-3, "{ratio}");
+}
+
+#[test]
+fn bus_voltages_in_turn_state_what_their_age_leaves_open() {
+    let whole = ina3221();
+    let mut described = rail(INA3221, INA3221_LIMITS);
+    let mut chip = chip(ChipKind::Ina3221);
+    (chip.bus_clock_hz, chip.transaction_bits) = (100_000, 189);
+    described.timing.bus_latch_before_end_ns = 2 * 1_890_000 + 190_000;
+    let turned = Sensor::new(&described, &chip);
+    let (t0, t1) = window(1.0);
+    let steady = points(&INA3221, 5.0, 1.0, |_| 5.0);
+    let mut ramp = steady.clone();
+    for (index, point) in ramp.iter_mut().enumerate() {
+        point.bus = BusCode(point.bus.0 - i32::try_from(index / 20).unwrap());
+    }
+    let age_j =
+        |sensor: &Sensor, points: &[Point]| integrate(points, sensor, t0, t1).unwrap().bus_age_j;
+    assert_eq!((age_j(&whole, &ramp), age_j(&turned, &steady)), (0.0, 0.0));
+    // Two sweeps later the voltage is a tenth of a step lower: half of 0.8 mV at 1 A.
+    let expected = 1.0 * 0.5 * 0.1 * 8e-3;
+    let stated = age_j(&turned, &ramp);
+    assert!((stated / expected - 1.0).abs() < 0.3, "{stated} against {expected}");
+}
