@@ -15,11 +15,10 @@ const HOLES_SPAN: Nanos = Nanos::from_millis(250);
 /// Spans without many holes after which they are over: no more than one pair of
 /// notices a second.
 const QUIET_SPANS: u32 = 4;
-/// More than one in so many sweeps without a new value, or after a hole, is worth a
-/// notice: looks at the flag leave out one in some hundred.
-const SWEEPS_A_HOLE: u64 = 20;
-/// Sweeps of a span at least, so that the share of holes says something.
-const SWEEPS_MIN: u64 = 8;
+/// More than one part in so many of the time, without a new value or in a hole, is
+/// worth a notice: looks at the flag leave out one sweep in some hundred. Time and
+/// not sweeps: what disturbs a sampler makes its sweeps fewer, too.
+const PARTS: i64 = 20;
 
 /// The episodes of one chip.
 #[derive(Debug, Default)]
@@ -31,13 +30,16 @@ pub(super) struct Episodes {
     /// Sweeps after a hole, and spans since there were many.
     holes: Option<(u64, u32)>,
     span: Span,
+    /// End of the sweep before, where it did not fail.
+    before: Option<BoardTime>,
 }
 
-/// Sweeps of the last span.
+/// What of the last span was poor.
 #[derive(Debug, Clone, Copy, Default)]
 struct Span {
     begun: BoardTime,
-    sweeps: u64,
+    /// Time before sweeps after a hole.
+    poor: Nanos,
     holes: u64,
 }
 
@@ -59,6 +61,7 @@ impl Episodes {
             Turn::Ended(sweeps) => NoticeKind::OverrangeEnded { lane, sweeps },
         });
         let holes = self.holes(sweep.end, is_hole, lane);
+        self.before = (!failed).then_some(sweep.end);
         let kinds = [fault, overrange, holes].into_iter().flatten();
         kinds.map(|what| Notice { at: sweep.end, what }).collect()
     }
@@ -67,14 +70,17 @@ impl Episodes {
         if let Some((holes, _)) = &mut self.holes {
             *holes += u64::from(is_hole);
         }
-        if end - self.span.begun < HOLES_SPAN {
-            self.span.sweeps += 1;
-            self.span.holes += u64::from(is_hole);
+        self.span.holes += u64::from(is_hole);
+        if let Some(before) = self.before.filter(|_| is_hole) {
+            self.span.poor = self.span.poor + (end - before);
+        }
+        let length = end - self.span.begun;
+        if length < HOLES_SPAN {
             return None;
         }
-        let Span { sweeps, holes, .. } = self.span;
-        self.span = Span { begun: end, sweeps: 1, holes: u64::from(is_hole) };
-        let are_many = sweeps >= SWEEPS_MIN && holes * SWEEPS_A_HOLE > sweeps;
+        let Span { poor, holes, .. } = self.span;
+        self.span = Span { begun: end, ..Span::default() };
+        let are_many = poor.0.saturating_mul(PARTS) > length.0;
         match (are_many, self.holes) {
             (true, None) => {
                 self.holes = Some((holes, 0));

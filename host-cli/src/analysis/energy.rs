@@ -39,7 +39,7 @@ const STAMP_JITTER_S: f64 = 50e-6;
 /// Clock of a bus that declares none, in hertz: standard mode.
 const CLOCK_HZ_UNKNOWN: u32 = 100_000;
 /// More sweeps than a chip has channels are no voltage's age.
-const CARRIED_MAX: u32 = 4;
+const CARRIED_MAX: u8 = 4;
 /// Ranges of a board's table of offsets that are used.
 const RANGES_MAX: usize = 8;
 
@@ -171,7 +171,7 @@ fn carried(rail: &RailDescription, chip: &ChipDescription) -> usize {
     let clock_hz = if chip.bus_clock_hz == 0 { CLOCK_HZ_UNKNOWN } else { chip.bus_clock_hz };
     let transaction_ns = f64::from(chip.transaction_bits) * 1e9 / f64::from(clock_hz);
     let sweeps = f64::from(rail.timing.bus_latch_before_end_ns) / transaction_ns.max(1.0);
-    (1..CARRIED_MAX).rev().find(|&sweep| sweeps > f64::from(sweep)).map_or(0, |s| s as usize)
+    (1..CARRIED_MAX).rev().find(|&sweep| sweeps > f64::from(sweep)).map_or(0, usize::from)
 }
 
 /// One new conversion of a rail. Rows that repeat a conversion or failed are

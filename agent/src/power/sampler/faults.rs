@@ -79,7 +79,9 @@ impl Trouble {
             Self::Stuck => FaultKind::Stuck,
             Self::Stretch => FaultKind::Stretch { by: Nanos::from_micros(1_500) },
             Self::Reset => FaultKind::Reset,
-            Self::RivalPointer => FaultKind::Rival { register: (mix(seed) % 8) as u8 },
+            Self::RivalPointer => {
+                FaultKind::Rival { register: u8::try_from(mix(seed) % 8).unwrap() }
+            }
             Self::RivalSets => {
                 let (register, value) = slow_setting(kind);
                 FaultKind::Set { register, value }
