@@ -40,8 +40,8 @@ const AFTER_FLOOD: Nanos = Nanos::from_secs(2);
 const DEAD: Nanos = Nanos::from_secs(20);
 /// Bar: MiB of resident memory.
 const MEMORY_MIB_MAX: f64 = 32.0;
-/// Bar: MiB by which it grows once a trial is under way. All that is sized for the
-/// run is had by then; what is left are the buffers of links.
+/// Bar: MiB by which it grows once a trial is under way. What is sized for a run is
+/// had by then; buffers of links are left, and the simulated board's own currents.
 const GROWTH_MIB_MAX: f64 = 1.0;
 /// A campaign that outlasts every disturbance; it is stopped then.
 const CAMPAIGN: [&str; 10] =
