@@ -62,7 +62,7 @@ impl Keeper {
         match self.answer(Verb::Reboot { id }) {
             Ok(Answer::Done { .. }) => {}
             Ok(Answer::Refused { why, said }) => {
-                warn!(id, ?why, said, "The board does not reboot.")
+                warn!(id, ?why, said, "The board does not reboot.");
             }
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "Root's service does not answer.");
