@@ -102,6 +102,8 @@ cat >"$root/etc/udev/rules.d/60-chips.rules" <<'RULES'
 ACTION=="add", SUBSYSTEM=="i2c", ATTR{name}=="i2c_virtio*", RUN+="/bin/sh -c 'echo ina3221 0x40 >/sys%p/new_device; echo ina226 0x41 >/sys%p/new_device'"
 SUBSYSTEM=="hwmon", ATTR{name}=="ina3221", ATTR{shunt1_resistor}="5000", ATTR{shunt2_resistor}="5000", ATTR{shunt3_resistor}="5000"
 RULES
+# Debian's IIO driver for the INA226 is there as well; a Jetson has the hwmon one.
+echo 'blacklist ina2xx_adc' >"$root/etc/modprobe.d/board.conf"
 # `board` may become root, `visitor` may not. Both are let in by the key on the
 # kernel's command line, which each test makes for itself.
 in_root useradd -m -s /bin/bash board

@@ -73,7 +73,10 @@ fn measured(guest: &Guest, out: &str) -> Tables {
     let run = ["run", "--on", &board, "--out", out];
     let outcome = guest.wattline(&[&run[..], &RUN[..]].concat());
     // 4: a busy machine left a gap in the window, which is said.
-    assert!(matches!(outcome.code, Some(0 | 4)), "{outcome:#?}");
+    if !matches!(outcome.code, Some(0 | 4)) {
+        let journal = guest.root("journalctl --no-pager --lines 40 --unit 'wattline-*'");
+        panic!("{outcome:#?}\n{journal}");
+    }
     println!("{}\n{}", outcome.stderr, outcome.stdout);
     let folder = guest.sandbox.work().join(out);
     assert!(guest.sandbox.work().join(outcome.last_line()).is_file(), "{outcome:#?}");
