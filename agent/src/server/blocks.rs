@@ -75,8 +75,7 @@ impl Blocks {
     }
 
     pub(super) fn holds(&self, run: &RunId) -> bool {
-        let left = self.chain.iter().flat_map(|chain| &chain.left);
-        left.into_iter().any(|block| block.run == *run)
+        self.chain.iter().flat_map(|chain| &chain.left).any(|block| block.run == *run)
     }
 
     /// Makes a change durable, and then takes it.
