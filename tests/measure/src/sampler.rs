@@ -252,14 +252,19 @@ impl Bench {
     }
 
     /// Conversions from one sweep to the next that a slow bus leaves unread by
-    /// itself: the longest transaction over the shortest cycle, rounded up.
+    /// itself: the longest time from one to the next, a look at the setting between
+    /// them, over the shortest cycle, rounded up. One where a sweep fits into a cycle.
     fn stride(&self) -> u64 {
         let chip = self.core.chip();
         let hertz = f64::from(self.board.bus_clock_hz());
-        let transaction_ns = f64::from(chip.transaction_bits(Flag::Left)) * 1e9 / hertz;
-        let cycles = transaction_ns / (0.9 * f64::from(chip.cycle_ns()));
+        let cycles = |bits: u32| f64::from(bits) * 1e9 / hertz / (0.9 * f64::from(chip.cycle_ns()));
+        let sweep_bits = chip.transaction_bits(Flag::Left);
+        if cycles(sweep_bits) <= 1.0 {
+            return 1;
+        }
+        let longest = cycles(sweep_bits + chip.setting_bits());
         let mut stride = 1;
-        while as_f64(stride) < cycles {
+        while as_f64(stride) < longest {
             stride += 1;
         }
         stride
