@@ -188,9 +188,14 @@ impl Weather {
         }
         let (folder, _) = name.rsplit_once('/').unwrap_or_default();
         let newest = files.iter().filter(|other| other.starts_with(folder)).max() == Some(name);
-        // The head of a segment is a small part of it, and tells of all before it.
-        let part = if dice.chance(300) { HEAD_BYTES.min(bytes.len()) } else { bytes.len() };
-        let at = dice.place(part);
+        // The head of a segment is a small part of it, and tells of all before it; behind
+        // its last frame nothing may be left to tell of that.
+        let edge = HEAD_BYTES.min(bytes.len());
+        let at = match dice.below(10) {
+            0..3 => dice.place(edge),
+            3..5 => bytes.len() - 1 - dice.place(edge),
+            _ => dice.place(bytes.len()),
+        };
         match dice.below(6) {
             0 if !newest => {
                 trace!("{name} vanishes");
