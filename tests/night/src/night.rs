@@ -401,10 +401,13 @@ impl World {
         }
     }
 
-    /// All faults end; everything must come to its end.
+    /// All faults end, but that the last of a run may rot; everything must come to its end.
     fn morning(&mut self) {
         trace!("{:.3} s: morning", as_seconds(self.t - self.began));
         self.board.disk.mend();
+        if self.dice.chance(200) {
+            Weather::damage_end(&self.board.disk, &mut self.ledger, &mut self.dice);
+        }
         self.weather.room_at = None;
         self.runs = self.begun;
         for place in 0..self.hosts.len() {

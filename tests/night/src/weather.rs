@@ -4,6 +4,8 @@
 //! which frames lay just there. A night has some kinds of fault and not
 //! others: where everything fails at once, nothing goes far enough to break.
 
+use std::collections::BTreeMap;
+
 use wattline_agent::spool::model::ModelFault;
 use wattline_agent::spool::{ModelStorage, Storage};
 use wattline_protocol::frame::{self, HEADER_BYTES};
@@ -217,6 +219,26 @@ impl Weather {
                 disk.flip_bit(name, at, 5);
             }
         }
+    }
+
+    /// Damages the last bytes of a run while its agent lives: it alone knows of them.
+    pub(crate) fn damage_end(disk: &ModelStorage, ledger: &mut Ledger, dice: &mut Dice) {
+        let files = disk.files();
+        let mut newest: BTreeMap<&str, &String> = BTreeMap::new();
+        for name in files.iter().filter(|name| name.starts_with("runs/")) {
+            let (folder, _) = name.rsplit_once('/').unwrap_or_default();
+            let last = newest.entry(folder).or_insert(name);
+            *last = name.max(last);
+        }
+        let Some(&name) = newest.values().nth(dice.place(newest.len())) else { return };
+        let bytes = read(disk, name);
+        if bytes.is_empty() {
+            return;
+        }
+        let at = bytes.len() - 1 - dice.place(HEAD_BYTES.min(bytes.len()));
+        trace!("{name}: byte {at} rots at its end");
+        book(&bytes, at..at + 1, ledger);
+        disk.flip_bit(name, at, 5);
     }
 }
 
