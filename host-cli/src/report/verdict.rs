@@ -48,46 +48,7 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                         li { (rail) ": " (ohms(*used)) " used, " (ohms(*recorded)) " recorded" }
                     } } }
                 }
-                @if let Some(profile) = &analysis.expectation.profile {
-                    dt { "Board profile" }
-                    dd { (profile) }
-                }
-                @if !analysis.expectation.mismatches.is_empty() {
-                    dt { "Not as expected" }
-                    dd { ul { @for mismatch in &analysis.expectation.mismatches {
-                        li.alert { (mismatch) }
-                    } } }
-                }
-                @if !analysis.skipped.is_empty() {
-                    dt { "Not sampled" }
-                    dd { ul { @for (rail, reason) in &analysis.skipped {
-                        li { (rail) ": " (reason.name()) }
-                    } } }
-                }
-                @if !analysis.driver_changes.is_empty() {
-                    dt { "Kernel drivers" }
-                    dd { ul { @for change in &analysis.driver_changes {
-                        li.alert[drivers::is_alert(change)] { (drivers::text(change)) }
-                    } } }
-                }
-                @if !analysis.shunt_offsets.is_empty() {
-                    dt { "Shunt offsets" }
-                    dd { ul { @for (rail, general_uv, ranges) in &analysis.shunt_offsets {
-                        li { (rail) ": the board's table is taken out of every value: " (general_uv)
-                            " µV, and " (ranges) " ranges with their own" }
-                    } } }
-                }
-                @if !analysis.chip_warnings.is_empty() {
-                    dt { "Power monitors" }
-                    dd { ul {
-                        @for warning in analysis.chip_warnings.iter().take(WARNINGS_MAX) {
-                            li.alert { (at_seconds(analysis, warning)) (warning) }
-                        }
-                        @if analysis.chip_warnings.len() > WARNINGS_MAX {
-                            li { (analysis.chip_warnings.len() - WARNINGS_MAX) " more" }
-                        }
-                    } }
-                }
+                (rails(analysis))
                 dt { "Sampler" }
                 dd { (sampler(analysis)) }
                 @if !state::lines(&analysis.state).is_empty() {
@@ -105,6 +66,52 @@ pub(super) fn section(analysis: &Analysis) -> Markup {
                     dd { (clock_text(clock)) }
                 }
             }
+        }
+    }
+}
+
+/// Terms about rails and chips: what was expected, set and found of them.
+fn rails(analysis: &Analysis) -> Markup {
+    html! {
+        @if let Some(profile) = &analysis.expectation.profile {
+            dt { "Board profile" }
+            dd { (profile) }
+        }
+        @if !analysis.expectation.mismatches.is_empty() {
+            dt { "Not as expected" }
+            dd { ul { @for mismatch in &analysis.expectation.mismatches {
+                li.alert { (mismatch) }
+            } } }
+        }
+        @if !analysis.skipped.is_empty() {
+            dt { "Not sampled" }
+            dd { ul { @for (rail, reason) in &analysis.skipped {
+                li { (rail) ": " (reason.name()) }
+            } } }
+        }
+        @if !analysis.driver_changes.is_empty() {
+            dt { "Kernel drivers" }
+            dd { ul { @for change in &analysis.driver_changes {
+                li.alert[drivers::is_alert(change)] { (drivers::text(change)) }
+            } } }
+        }
+        @if !analysis.shunt_offsets.is_empty() {
+            dt { "Shunt offsets" }
+            dd { ul { @for (rail, general_uv, ranges) in &analysis.shunt_offsets {
+                li { (rail) ": the board's table is taken out of every value: " (general_uv)
+                    " µV, and " (ranges) " ranges with their own" }
+            } } }
+        }
+        @if !analysis.chip_warnings.is_empty() {
+            dt { "Power monitors" }
+            dd { ul {
+                @for warning in analysis.chip_warnings.iter().take(WARNINGS_MAX) {
+                    li.alert { (at_seconds(analysis, warning)) (warning) }
+                }
+                @if analysis.chip_warnings.len() > WARNINGS_MAX {
+                    li { (analysis.chip_warnings.len() - WARNINGS_MAX) " more" }
+                }
+            } }
         }
     }
 }
