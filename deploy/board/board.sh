@@ -304,6 +304,8 @@ switch_to() { # TARGET OLD
     point current "$1"
     step="writing what lies outside"
     wear
+    # The agent looks for rails at its start: their nodes are there by then.
+    reload_devices || :
     step=$starting
     start_units
     step="waiting for its hello"
@@ -314,7 +316,6 @@ switch_to() { # TARGET OLD
     rm -f "$home/unproven" "$home/starts"
     settled
     # It runs: what is left is tidying.
-    reload_devices || :
     keep_two || :
 }
 
@@ -326,6 +327,7 @@ reload_devices() {
     modprobe i2c-dev 2>/dev/null || :
     udevadm trigger --subsystem-match=i2c-dev --subsystem-match=gpio --subsystem-match=hwmon \
         --subsystem-match=powercap 2>/dev/null || :
+    udevadm settle --timeout=5 2>/dev/null || :
 }
 
 keep_two() {
