@@ -52,7 +52,7 @@ sites=$(apt-get indextargets --format '$(SITE)' 'Codename: bookworm' 2>/dev/null
 mirror=$(printf '%s\n' "$sites" | head -n 1)
 debootstrap --variant=minbase \
     --include=systemd,systemd-sysv,dbus,udev,kmod,openssh-server,iproute2,sudo,initramfs-tools,zstd \
-    bookworm "$work/root" "${mirror:-http://deb.debian.org/debian}" >>"$log" 2>&1 ||
+    bookworm "$work/root" ${mirror:+"$mirror"} >>"$log" 2>&1 ||
     fail "debootstrap did not finish" "read $log"
 root=$work/root
 in_root() { DEBIAN_FRONTEND=noninteractive chroot "$root" "$@" >>"$log" 2>&1; }
