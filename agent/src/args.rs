@@ -354,6 +354,12 @@ pub struct DoctorArgs {
     /// Folder that stands for /sys
     #[arg(long, value_name = "DIR")]
     pub sysfs_root: Option<PathBuf>,
+    /// Folder of the spool [default: wattline/spool in the state folder]
+    #[arg(long, value_name = "DIR", env = "WATTLINE_SPOOL")]
+    pub spool: Option<PathBuf>,
+    /// What the spool may take of its disk
+    #[command(flatten)]
+    pub room: RoomArgs,
     /// Which configuration holds
     #[command(flatten)]
     pub config: ConfigArgs,

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::campaign_spec::CampaignSpec;
+use crate::check::Check;
 use crate::presence::{Occupant, Standing};
 use crate::record::{
     BoardDescription, Cell, ChipDescription, ChipKind, PhaseName, PinRefusal, RailDescription,
@@ -120,6 +121,9 @@ pub enum Command {
         /// Clocks are held at their most for each run.
         pin: bool,
     },
+    /// What measuring needs, checked by the agent with its own rights and limits.
+    /// Answer: [`Reply::Examined`]; refused while a run goes on.
+    Examine,
 }
 
 /// A run of a campaign in one power mode.
@@ -166,6 +170,8 @@ pub enum Reply {
     },
     /// Who has a session, and how full the spool is.
     Standing(Box<Standing>),
+    /// What was checked; nothing on a simulated board, whose rails lack nothing.
+    Examined(Vec<Check>),
 }
 
 /// Why an agent refuses a command.

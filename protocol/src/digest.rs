@@ -6,7 +6,7 @@
 
 /// Text of the schema: change it with every change of a record or command.
 const SCHEMA: &str = concat!(
-    "frame 1; records 1-20, 22, 23, 24, 28, 31, 32, 33; chips 13; skips 11; block rice 1, bitpack 1; session 3; refusals 3; notices 3; wattline ",
+    "frame 1; records 1-20, 22, 23, 24, 28, 31, 32, 33; chips 13; skips 11; block rice 1, bitpack 1; session 4; refusals 3; notices 3; wattline ",
     env!("CARGO_PKG_VERSION")
 );
 

@@ -8,6 +8,7 @@
 
 pub mod block;
 pub mod campaign_spec;
+pub mod check;
 pub mod clock_sync;
 pub mod code;
 pub mod command;

@@ -4,7 +4,9 @@
 //! what is told is looked at, not the exit status.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test says what it misses by failing")]
 
-use wattline_tests::{Agent, Sandbox};
+use std::fs;
+
+use wattline_tests::{Agent, AgentFlags, Sandbox};
 
 fn checks(sandbox: &Sandbox, board: &str) -> Vec<serde_json::Value> {
     let told = sandbox.wattline(&["doctor", board, "--json"]).stdout;
@@ -35,4 +37,55 @@ fn a_board_that_does_not_answer_is_told_with_its_cure() {
     let session = checks.iter().find(|one| one["check"] == "session").unwrap();
     assert_eq!(session["good"], false);
     assert!(session["cure"].as_str().unwrap().contains("start the agent"), "{session}");
+}
+
+/// A board whose only monitor is an INA3221 at its kernel driver.
+fn tree(sandbox: &Sandbox) -> String {
+    let root = sandbox.path("tree");
+    let hwmon = root.join("bus/i2c/devices/1-0040/hwmon/hwmon1");
+    fs::create_dir_all(&hwmon).unwrap();
+    let client = root.join("bus/i2c/devices/1-0040");
+    std::os::unix::fs::symlink("../../drivers/ina3221", client.join("driver")).unwrap();
+    fs::write(client.join("name"), "ina3221\n").unwrap();
+    for (name, text) in [
+        ("name", "ina3221"),
+        ("in1_label", "ONLY_HERE"),
+        ("in1_input", "5000"),
+        ("curr1_input", "800"),
+        ("shunt1_resistor", "5000"),
+    ] {
+        fs::write(hwmon.join(name), text).unwrap();
+    }
+    root.display().to_string()
+}
+
+#[test]
+fn a_board_is_looked_at_by_the_agent_that_serves_it() {
+    let sandbox = Sandbox::new();
+    let board = format!("--sysfs-root={}", tree(&sandbox));
+    let agent =
+        Agent::start_with(&sandbox, AgentFlags { board, ..AgentFlags::named(&sandbox, "board") });
+    let checks = checks(&sandbox, &agent.address());
+    let found = |name: &str| {
+        let one = checks.iter().find(|one| one["check"] == name && one["place"] == "board");
+        one.unwrap_or_else(|| panic!("{name} is not told: {checks:#?}"))["found"].clone()
+    };
+    // The tree and the spool are flags of the agent's alone.
+    assert_eq!(found("rails"), "ONLY_HERE");
+    assert_eq!(found("spool"), agent.flags().spool.display().to_string());
+    assert!(found("session").as_str().unwrap().contains("answers"));
+}
+
+#[test]
+fn a_board_is_not_looked_at_while_a_run_goes_on() {
+    let sandbox = Sandbox::new();
+    let agent = Agent::start(&sandbox);
+    let run = ["run", "--on", &agent.address(), "--detach", "--networks", "resnet18"];
+    let run = sandbox.wattline(&run).ends_with(0).last_line().to_owned();
+    let checks = checks(&sandbox, &agent.address());
+    let told = checks.iter().find(|one| one["check"] == "checks");
+    let told = told.unwrap_or_else(|| panic!("nothing tells of the run: {checks:#?}"));
+    assert_eq!((&told["good"], &told["warning"]), (&true.into(), &true.into()));
+    assert!(told["found"].as_str().unwrap().contains(&run), "{told}");
+    let _ = sandbox.wattline(&["stop", &run, "--on", &agent.address()]).ends_with(0);
 }

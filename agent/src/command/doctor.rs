@@ -13,6 +13,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::configured::{Configured, configured, found};
+use super::serve::room;
 use super::{Failure, line};
 use crate::args::DoctorArgs;
 use crate::config::Configuration;
@@ -47,7 +48,7 @@ pub(super) fn run(args: &DoctorArgs) -> Result<(), Failure> {
     let mut checks = vec![of_config(&configuration)];
     checks.extend(power::checks(&found, root));
     checks.extend(state::checks(root.unwrap_or_else(|| Path::new(SYSTEM_ROOT))));
-    checks.extend(machine::checks(configuration.room.rules()));
+    checks.extend(machine::checks(args.spool.as_deref(), room(&args.room, &configuration)));
     for check in &checks {
         line(&check.text(args.json))?;
     }

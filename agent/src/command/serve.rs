@@ -3,6 +3,7 @@
 //! Owns the folders it lives in and the order in which it comes up: spool,
 //! power, socket, and only then `ready`.
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::power::discover::{Found, SYSTEM_ROOT};
 use crate::power::settings::Desk;
 use crate::runner::process::RunnerPrograms;
 use crate::sampling::{PowerSource, SIMULATED_SEED};
+use crate::server::examine::Examiner;
 use crate::server::hub::{Hub, HubStart};
 use crate::server::{self, ServeError};
 use crate::spool::{DiskStorage, Limits, RoomRules, RootError, Spool, Storage, random_id};
@@ -59,6 +61,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::of(EX_SOFTWARE, "this executable is not found", &error, ""))?;
     programs.socket.clone_from(&args.runner_socket);
     let folder = spool_folder(args.spool.as_deref())?;
+    let examiner = examiner(args, &programs, &folder);
     let hub = HubStart { spool, source, desk, keeper, programs, trigger, tee, folder };
     let hub = Hub::new(hub).map_err(|error| {
         Failure::of(EX_CONFIG, "the spool cannot be used", &error, "choose another with --spool")
@@ -77,7 +80,7 @@ pub(super) fn run(args: &ServeArgs) -> Result<(), Failure> {
         if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
             tracing::warn!(%error, "systemd could not be told that the agent is ready.");
         }
-        server::serve(bound, hub, idle_exit).await
+        server::serve(bound, hub, examiner, idle_exit).await
     });
     served.map_err(|error| socket_failure(&error))
 }
@@ -91,6 +94,24 @@ fn keeper(args: &ServeArgs, desk: &Desk) -> Result<Keeper, Failure> {
     let mut folder = spool_folder(args.spool.as_deref())?.into_os_string();
     folder.push("-clocks");
     Ok(Keeper::new(socket, desk.sysfs_root(), Path::new(&folder)))
+}
+
+/// This executable's `doctor`, with what it has to know of how this agent serves.
+fn examiner(args: &ServeArgs, programs: &RunnerPrograms, spool: &Path) -> Examiner {
+    if args.simulated.is_some() {
+        return Examiner::new(None);
+    }
+    let mut words: Vec<OsString> = vec!["doctor".into(), "--json".into()];
+    words.extend(["--spool".into(), spool.into()]);
+    for (flag, path) in [("--config", &args.config.config), ("--sysfs-root", &args.sysfs_root)] {
+        words.extend(path.iter().flat_map(|path| [flag.into(), path.into()]));
+    }
+    let room = args.room;
+    let bytes = [("--spool-quota", room.spool_quota), ("--spool-reserve", room.spool_reserve)];
+    for (flag, value) in bytes {
+        words.extend(value.iter().flat_map(|bytes| [flag.into(), bytes.0.to_string().into()]));
+    }
+    Examiner::new(Some((programs.cpu.clone(), words)))
 }
 
 /// A simulated line beside real rails would record edges that nothing made.

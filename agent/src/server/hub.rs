@@ -325,6 +325,11 @@ impl Hub {
                 None => Reply::Ending,
                 Some(run) => Reply::Refused(Refusal::Busy { run }),
             },
+            // The session looks itself; here is whether it may.
+            Command::Examine => match self.busy_with() {
+                None => Reply::Examined(Vec::new()),
+                Some(run) => Reply::Refused(Refusal::Busy { run }),
+            },
             // The session answers these itself.
             Command::Fetch { .. } | Command::Live { .. } | Command::ClockPing { .. } => {
                 Reply::Refused(Refusal::NoSuchRun)

@@ -7,6 +7,7 @@
 mod blocks;
 pub mod cut;
 pub(crate) mod door;
+pub mod examine;
 pub mod feed;
 pub mod hub;
 mod preflight;
@@ -35,7 +36,8 @@ use wattline_protocol::units::Nanos;
 
 use crate::clock::{Clock, SystemClock};
 use door::{Door, PENDING_MAX};
-use hub::Hub;
+use examine::Examiner;
+use hub::{Facts, Hub};
 use request::Request;
 use seats::SessionId;
 use session::Entrance;
@@ -56,6 +58,12 @@ const IDLE_LOOK: Duration = Duration::from_secs(1);
 const HUB_WITHIN: Duration = Duration::from_secs(10);
 /// A run that is to end with the agent gets this long.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// What every session knows of its agent.
+struct About {
+    facts: Arc<Facts>,
+    examiner: Examiner,
+}
 
 /// Why the server cannot serve.
 #[derive(Debug, Error)]
@@ -116,9 +124,14 @@ pub async fn bind(path: &Path) -> Result<Bound, ServeError> {
 ///
 /// # Errors
 /// [`ServeError::Signals`].
-pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(), ServeError> {
+pub async fn serve(
+    bound: Bound,
+    hub: Hub,
+    examiner: Examiner,
+    idle_exit: Option<Nanos>,
+) -> Result<(), ServeError> {
     let (requests, queue) = mpsc::channel(REQUESTS_MAX);
-    let facts = hub.facts();
+    let about = Arc::new(About { facts: hub.facts(), examiner });
     let mut hub_task = tokio::spawn(hub.work(queue, requests.clone()));
     let mut terminate = signal(SignalKind::terminate()).map_err(ServeError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(ServeError::Signals)?;
@@ -140,8 +153,8 @@ pub async fn serve(bound: Bound, hub: Hub, idle_exit: Option<Nanos>) -> Result<(
                         (Ok(pending), Some(id)) if may_enter => {
                             let visits = Arc::clone(&visits);
                             let entrance = Entrance { id: SessionId(id), pending, visits };
-                            let (facts, requests) = (facts.clone(), requests.clone());
-                            sessions.spawn(session::serve(stream, entrance, facts, requests));
+                            let (about, requests) = (about.clone(), requests.clone());
+                            sessions.spawn(session::serve(stream, entrance, about, requests));
                         }
                         (Ok(_) | Err(_), _) => {
                             if door.turn_away() {

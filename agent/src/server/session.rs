@@ -4,6 +4,7 @@
 //! stay that has no seat. Decides nothing else: [`super::feed`] says what is
 //! sent, the hub answers.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +15,15 @@ use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, broadcast, mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
+use wattline_protocol::check::Check;
 use wattline_protocol::command::{Acknowledge, Command, Farewell, Refusal, Reply};
 use wattline_protocol::presence::Introduction;
 use wattline_protocol::record::RunId;
 use wattline_protocol::session::{CommandId, Message};
 use wattline_protocol::units::{BoardTime, Nanos};
 
+use super::About;
 use super::feed::{Feed, Wanted};
-use super::hub::Facts;
 use super::request::{Opened, Request, Visitor};
 use super::seats::{Caller, SessionId};
 use crate::clock::{Clock, SystemClock};
@@ -57,16 +59,26 @@ pub(super) struct Entrance {
 pub(super) async fn serve(
     stream: UnixStream,
     entrance: Entrance,
-    facts: Arc<Facts>,
+    about: Arc<About>,
     requests: mpsc::Sender<Request>,
 ) {
     let (incoming, outgoing) = stream.into_split();
-    let feed = Feed::begin(facts.hello(), now());
+    let feed = Feed::begin(about.facts.hello(), now());
     let Entrance { id, pending, visits } = entrance;
     let caller = Caller { session: id, who: Introduction::default() };
     let visitor = Visitor { caller, replaced: Arc::new(Notify::new()) };
     let place = Place::Pending(Stay { since: now(), _place: pending });
-    let mut host = Host { feed, requests, visitor, place, visits, grown: None, live: None };
+    let mut host = Host {
+        feed,
+        requests,
+        visitor,
+        place,
+        visits,
+        about,
+        grown: None,
+        live: None,
+        examining: None,
+    };
     if let Err(error) = host.talk(incoming, outgoing).await {
         debug!(%error, "A link was cut.");
     }
@@ -94,15 +106,21 @@ struct Stay {
     _place: OwnedSemaphorePermit,
 }
 
+/// A look at the board that goes on beside the session.
+type Looking = Pin<Box<dyn Future<Output = Vec<Check>> + Send>>;
+
 struct Host {
     feed: Feed,
     requests: mpsc::Sender<Request>,
     visitor: Visitor,
     place: Place,
     visits: Arc<Semaphore>,
+    about: Arc<About>,
     /// Tells that the fetched run's log has grown, while the run goes on.
     grown: Option<watch::Receiver<u64>>,
     live: Option<broadcast::Receiver<Arc<[u8]>>>,
+    /// The board is looked at for this question; dropped, the look ends.
+    examining: Option<(CommandId, Looking)>,
 }
 
 impl Host {
@@ -138,6 +156,10 @@ impl Host {
                 }
                 () = grown(self.grown.as_mut()), if self.feed.wants_frames() => {}
                 copy = live_copy(self.live.as_mut()), if room => self.live(copy),
+                (id, checks) = looked(&mut self.examining) => {
+                    self.examining = None;
+                    self.feed.reply(id, Reply::Examined(checks), now());
+                }
                 () = replaced.notified() => self.feed.farewell(Farewell::Replaced),
                 _ = tick.tick() => {
                     goodbye_ticks += u8::from(self.feed.is_closing());
@@ -162,7 +184,14 @@ impl Host {
                     }
                 }
                 Wanted::Answer(id, command) => {
+                    let looks = command == Command::Examine;
                     let reply = self.answer(id, command).await;
+                    if looks && matches!(reply, Reply::Examined(_)) {
+                        let about = Arc::clone(&self.about);
+                        let look = async move { about.examiner.examine().await };
+                        self.examining = Some((id, Box::pin(look)));
+                        continue;
+                    }
                     self.feed.reply(id, reply, now());
                 }
                 Wanted::Acknowledge(have) => {
@@ -198,7 +227,8 @@ impl Host {
     /// Ends a visit that asks nothing, or no more.
     fn send_away(&mut self) {
         let (Place::Pending(stay) | Place::Visit(stay)) = &self.place else { return };
-        if now() - stay.since >= VISIT_MAX && !self.feed.is_closing() {
+        let waits = self.examining.is_some() || self.feed.is_closing();
+        if now() - stay.since >= VISIT_MAX && !waits {
             self.feed.farewell(Farewell::Silence);
         }
     }
@@ -285,6 +315,14 @@ async fn grown(grown: Option<&mut watch::Receiver<u64>>) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+        None => std::future::pending().await,
+    }
+}
+
+/// Resolves when the look has ended; never where there is none.
+async fn looked(examining: &mut Option<(CommandId, Looking)>) -> (CommandId, Vec<Check>) {
+    match examining {
+        Some((id, look)) => (*id, look.await),
         None => std::future::pending().await,
     }
 }

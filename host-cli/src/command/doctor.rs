@@ -1,13 +1,16 @@
 //! `wattline doctor`: what measuring needs, on this machine and on a board.
 //!
-//! The board's own checks are those of `wattline-agent doctor` there; each line
-//! that fails carries its cure.
+//! The board's own checks are made by the agent that serves there, with the rights
+//! that a run has. Where none answers, `wattline-agent doctor` is started there, with
+//! those of the user who logs in. Each line that fails carries its cure.
 
 use std::process::Stdio;
 
 use serde_json::json;
 use tokio::process::Command as Program;
-use wattline_protocol::command::{Command, Reply};
+use wattline_protocol::check::{self, CheckOutcome};
+use wattline_protocol::clock_sync::ClockExchange;
+use wattline_protocol::command::{Command, Refusal, Reply, StatusReply};
 
 use super::{board, configuration, line};
 use crate::analysis::clock_offset;
@@ -45,8 +48,12 @@ pub(super) async fn run(args: DoctorArgs) -> Result<Exit, Failure> {
         } else {
             checks.retain(|check| check.name != "agent");
         }
-        checks.extend(of_board(&address).await);
-        checks.extend(session(&address).await);
+        let session = session(&address).await;
+        checks.extend(match session.of_board {
+            Some(told) => told,
+            None => of_board(&address).await,
+        });
+        checks.extend(session.checks);
     }
     for check in &checks {
         line(&check.text(args.json))?;
@@ -67,6 +74,18 @@ impl Check {
         let good = found.is_ok();
         let found = found.unwrap_or_else(|missing| missing);
         Self { place: "host", name: name.into(), good, warning: false, found, cure: cure.into() }
+    }
+
+    fn of_agent(check: check::Check) -> Self {
+        let check::Check { name, outcome, found, cure } = check;
+        Self {
+            place: "board",
+            name,
+            good: outcome != CheckOutcome::Failed,
+            warning: outcome == CheckOutcome::Warning,
+            found,
+            cure,
+        }
     }
 
     fn text(&self, as_json: bool) -> String {
@@ -157,31 +176,68 @@ async fn of_board(address: &BoardAddress) -> Vec<Check> {
     checks
 }
 
-/// A session as a run has one: the agent's answer, what it holds, and its clock
-/// against this machine's. Nothing is started for it but what a run starts.
-async fn session(address: &BoardAddress) -> Vec<Check> {
+/// What a session told.
+struct Told {
+    /// Of the session itself.
+    checks: Vec<Check>,
+    /// What the agent found; absent where it could not be asked.
+    of_board: Option<Vec<Check>>,
+}
+
+/// A session as a run has one: the agent's answer, what it finds on its board, what
+/// it holds, and its clock against this machine's. Nothing is started for it but
+/// what a run starts.
+async fn session(address: &BoardAddress) -> Told {
+    let told = |checks| Told { checks, of_board: None };
     let asked = async {
         let mut client = Client::connect(address).await?;
         let reply = client.ask(Command::Status).await?;
         let burst = client.clock_burst().await?;
+        let examined = examined(&mut client, address).await?;
         client.close().await;
-        Ok::<_, ClientError>((reply, burst))
+        Ok::<_, ClientError>((reply, burst, examined))
     };
-    let (status, burst) = match asked.await {
-        Ok((Reply::Status(status), burst)) => (status, burst),
-        Ok((other, _)) => {
+    let (status, burst, of_board) = match asked.await {
+        Ok((Reply::Status(status), burst, examined)) => (status, burst, examined),
+        Ok((other, ..)) => {
             let said = format!("{address} answers a question for its status with {other:?}");
             let check = Check::new("session", Err(said), "upgrade the older of the two programs");
-            return vec![Check { place: "board", ..check }];
+            return told(vec![Check { place: "board", ..check }]);
         }
         Err(error) => {
             let cure = format!("start the agent there; over ssh: wattline deploy {address}");
-            return vec![Check {
-                place: "board",
-                ..Check::new("session", Err(error.to_string()), &cure)
-            }];
+            let check = Check::new("session", Err(error.to_string()), &cure);
+            return told(vec![Check { place: "board", ..check }]);
         }
     };
+    Told { checks: of_session(&status, &burst), of_board }
+}
+
+/// What the agent finds on its board; `None` where it is of another build, which
+/// would end the session at the question, or of this machine: an agent that was
+/// started for the question knows no more than a program that is.
+async fn examined(
+    client: &mut Client,
+    address: &BoardAddress,
+) -> Result<Option<Vec<Check>>, ClientError> {
+    let is_own = matches!(address, BoardAddress::Simulated(_) | BoardAddress::Local);
+    if is_own || !client.knows_all() {
+        return Ok(None);
+    }
+    Ok(match client.ask(Command::Examine).await? {
+        // Of a simulated board there is nothing to tell; of its machine there is.
+        Reply::Examined(checks) if checks.is_empty() => None,
+        Reply::Examined(checks) => Some(checks.into_iter().map(Check::of_agent).collect()),
+        Reply::Refused(Refusal::Busy { run }) => {
+            let found = format!("not looked at while run {run} goes on");
+            let warned = Check::new("checks", Ok(found), "ask again when it is over");
+            Some(vec![Check { place: "board", warning: true, ..warned }])
+        }
+        _ => None,
+    })
+}
+
+fn of_session(status: &StatusReply, burst: &[ClockExchange]) -> Vec<Check> {
     let waiting = status.runs.iter().filter(|run| !run.acknowledged).count();
     let of_board =
         |name: &str, found: String| Check { place: "board", ..Check::new(name, Ok(found), "") };
@@ -194,7 +250,7 @@ async fn session(address: &BoardAddress) -> Vec<Check> {
             status.free_bytes / 1_000_000
         ),
     )];
-    checks.extend(clock_offset(&burst).map(|clock| {
+    checks.extend(clock_offset(burst).map(|clock| {
         let offset_s = clock.offset.as_seconds().0;
         let bound_ms = clock.bound.as_seconds().0 * 1e3;
         let found = format!("board - host = {offset_s:.6} s ± {bound_ms:.3} ms");

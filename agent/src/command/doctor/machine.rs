@@ -1,5 +1,7 @@
 //! Checks of the machine: scheduling, cores, clocks, GPU, spool and disk.
 
+use std::path::Path;
+
 use super::Check;
 use crate::board;
 use crate::command::serve;
@@ -15,9 +17,9 @@ const NIGHT_BYTES: u64 = 8 * 3_600 * 16_384;
 const ROOM_BYTES_MIN: u64 = crate::server::ROOM_BYTES_MIN;
 
 /// All of them.
-pub(super) fn checks(rules: RoomRules) -> Vec<Check> {
+pub(super) fn checks(folder: Option<&Path>, rules: RoomRules) -> Vec<Check> {
     let mut checks = vec![scheduling(), cores(), governor(), kernels(), gpu_of_board()];
-    checks.extend(spool(rules));
+    checks.extend(spool(folder, rules));
     checks
 }
 
@@ -112,8 +114,8 @@ fn gpu_of_board() -> Check {
 }
 
 /// The spool's folder, and the room on its disk.
-fn spool(rules: RoomRules) -> Vec<Check> {
-    let folder = serve::state_folder().and_then(|folder| {
+fn spool(folder: Option<&Path>, rules: RoomRules) -> Vec<Check> {
+    let folder = serve::spool_folder(folder).and_then(|folder| {
         serve::make_folder(&folder)?;
         Ok(folder)
     });
@@ -173,7 +175,8 @@ mod tests {
 
     #[test]
     fn every_check_of_this_machine_has_words() {
-        for check in checks(RoomRules::default()) {
+        let folder = tempfile::tempdir().unwrap();
+        for check in checks(Some(folder.path()), RoomRules::default()) {
             assert!(!check.found.is_empty(), "{}", check.name);
             assert_eq!(check.outcome == Outcome::Good, check.cure.is_empty(), "{}", check.name);
         }
