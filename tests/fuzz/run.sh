@@ -30,6 +30,7 @@ mkdir -p "$found" "$crashes" "$here/corpus/$target"
 # inputs are mutated faster.
 case $target in
 commands) limit=512 ;;
+frames | blocks) limit=1024 ;;
 recordings) limit=32768 ;;
 *) limit=4096 ;;
 esac

@@ -11,7 +11,7 @@ use super::status::Failed;
 use super::{COLUMNS_MAX, SampleBlock};
 
 /// Stretches of a block that are looked at.
-const STRETCHES: usize = 4;
+const STRETCHES: usize = 2;
 /// Rows of a stretch.
 const STRETCH: usize = CHUNK;
 /// Differences are cut off here in the sums: 64 squares then fit 32 bits.
@@ -45,9 +45,10 @@ impl Energies {
         for at in stretches(block.len()) {
             for ((column, row), codes) in differences.iter_mut().enumerate().zip(block.columns()) {
                 let is_whole = failed.get(column / 2).is_some_and(|failed| !failed);
-                let stretch = Stretch::of(codes, at).filter(|_| is_whole);
-                *row = stretch
-                    .map_or([0; STRETCH], |stretch| differences_of(&stretch.before(), &stretch.0));
+                match Stretch::of(codes, at).filter(|_| is_whole) {
+                    Some(stretch) => differences_of(&stretch.before(), &stretch.0, row),
+                    None => *row = [0; STRETCH],
+                }
             }
             energies.add(&differences, block.column_count());
         }
@@ -86,16 +87,21 @@ impl Energies {
     }
 }
 
-fn differences_of(before: &[i32; STRETCH], after: &[i32; STRETCH]) -> [i16; STRETCH] {
-    let mut differences = [0; STRETCH];
-    for ((slot, &before), &after) in differences.iter_mut().zip(before).zip(after) {
+/// Not inlined, as [`product`]: a loop by itself is made of vector instructions.
+#[inline(never)]
+fn differences_of(before: &[i32; STRETCH], after: &[i32; STRETCH], out: &mut [i16; STRETCH]) {
+    for ((slot, &before), &after) in out.iter_mut().zip(before).zip(after) {
         let cut = after.wrapping_sub(before).clamp(-32_768, 32_767);
         *slot = i16::try_from(cut).unwrap_or(0);
     }
     // Apart from the cut above, which is one instruction for eight values.
-    differences.map(|difference| difference.clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX))
+    for slot in out {
+        *slot = (*slot).clamp(-DIFFERENCE_MAX, DIFFERENCE_MAX);
+    }
 }
 
+/// Not inlined: see [`differences_of`].
+#[inline(never)]
 fn product(one: &[i16; STRETCH], other: &[i16; STRETCH]) -> i64 {
     let products = one.iter().zip(other).map(|(&a, &b)| i32::from(a).wrapping_mul(i32::from(b)));
     i64::from(products.fold(0_i32, i32::wrapping_add))
@@ -104,6 +110,7 @@ fn product(one: &[i16; STRETCH], other: &[i16; STRETCH]) -> i64 {
 /// Memory and lean that leave least energy in a column.
 fn prediction(block: &SampleBlock, column: usize, lift: Option<Lift>) -> (u32, u32) {
     let mut sums = [Fit::default(); MEMORIES.len()];
+    let (mut goals, mut steps) = ([0; STRETCH], [0; STRETCH]);
     let codes = block.column(column);
     for at in stretches(codes.len()) {
         let Some(mut values) = Stretch::of(codes, at) else {
@@ -119,7 +126,9 @@ fn prediction(block: &SampleBlock, column: usize, lift: Option<Lift>) -> (u32, u
         let lasts = values.before();
         for (memory, fit) in MEMORIES.into_iter().zip(&mut sums) {
             let middles = values.means(memory);
-            fit.add(&differences_of(&middles, &values.0), &differences_of(&middles, &lasts));
+            differences_of(&middles, &values.0, &mut goals);
+            differences_of(&middles, &lasts, &mut steps);
+            fit.add(&goals, &steps);
         }
     }
     let fits = MEMORIES.into_iter().zip(&sums).map(|(memory, fit)| {

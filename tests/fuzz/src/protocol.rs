@@ -70,7 +70,7 @@ fn records(bytes: &[u8]) {
 fn blocks(bytes: &[u8]) {
     let [first, low, high, payload @ ..] = bytes else { return };
     let codec = if first & 1 == 0 { BlockCodec::Rice } else { BlockCodec::BitPack };
-    let rows = usize::from(u16::from_le_bytes([*low, *high])) % 2048;
+    let rows = usize::from(u16::from_le_bytes([*low, *high])) % 512;
     BLOCK.with_borrow_mut(|(block, once, twice)| {
         if block::decode(payload, codec, rows, block).is_err() {
             return;
