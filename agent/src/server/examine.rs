@@ -16,6 +16,8 @@ use wattline_protocol::check::{CHECKS_MAX, Check, CheckOutcome};
 
 /// Chips are read for some hundred sweeps each; a slow board has many.
 const WITHIN: Duration = Duration::from_secs(120);
+/// A killed process is waited for so long.
+const END_WITHIN: Duration = Duration::from_secs(1);
 /// Most bytes that are read of what it says.
 const SAID_BYTES_MAX: u64 = 256 * 1024;
 
@@ -57,7 +59,8 @@ impl Examiner {
         };
         let in_time = tokio::time::timeout(WITHIN, told).await.is_ok();
         let _ = child.start_kill();
-        let _ = child.wait().await;
+        // One that hangs in the kernel, on a bus that never answers, cannot be killed.
+        let _ = tokio::time::timeout(END_WITHIN, child.wait()).await;
         let mut checks = checks_of(&said);
         if !in_time {
             checks.push(failed(format!("not done after {} s", WITHIN.as_secs())));

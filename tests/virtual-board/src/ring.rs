@@ -2,7 +2,7 @@
 //!
 //! Owns the layout of a virtio-i2c request and which requests are one transfer: all
 //! up to the first without the flag FAIL_NEXT, which the guest's driver sets on each
-//! message but the last. A failed transfer fails every one of its messages.
+//! message but the last, or as many as the ring has places. A failed transfer fails every one of its messages.
 //! Source: Virtual I/O Device 1.2, "I2C Adapter Device"; Linux `i2c-virtio.c`.
 
 use std::io;
@@ -13,8 +13,8 @@ use vhost::vhost_user::message::{VhostUserProtocolFeatures, VhostUserVirtioFeatu
 use vhost_user_backend::{VhostUserBackendMut, VhostUserDaemon, VringRwLock, VringT};
 use virtio_bindings::virtio_config::{VIRTIO_F_NOTIFY_ON_EMPTY, VIRTIO_F_VERSION_1};
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
-use virtio_queue::QueueOwnedT;
 use virtio_queue::desc::split::Descriptor;
+use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
 
@@ -84,6 +84,7 @@ impl Adapter {
     /// Answers all that the ring holds.
     fn answer(&mut self, vring: &VringRwLock) -> io::Result<()> {
         let Some(atomic) = self.memory.clone() else { return Ok(()) };
+        let places = usize::from(vring.get_ref().get_queue().size());
         let memory = atomic.memory();
         let chains: Vec<_> = vring
             .get_mut()
@@ -100,7 +101,9 @@ impl Adapter {
             };
             let is_last = request.is_last;
             self.open.push(request);
-            if is_last || self.open.len() == MESSAGES_MAX {
+            // The driver gives what the ring has room for and waits for it, the rest
+            // or no rest: QEMU's adapter has a ring of four.
+            if is_last || self.open.len() == MESSAGES_MAX || self.open.len() == places {
                 self.perform(&memory, vring)?;
             }
         }

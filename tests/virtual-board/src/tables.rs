@@ -75,23 +75,31 @@ pub struct Sample {
     pub codes: (i32, i32),
 }
 
-/// A rail's sweeps on the wire: the codes of an INA3221 have three reserved bits
-/// below (SBOS576), those of an INA226 none (SBOS547).
+/// A rail's sweeps on the wire, also those that came in several transfers: the codes
+/// of an INA3221 have three reserved bits below (SBOS576), those of an INA226 none
+/// (SBOS547).
 #[must_use]
 pub fn sweeps(log: &[Transfer], rail: &Rail) -> Vec<Sample> {
     let (shunt, bus) = (rail.channel * 2 - 1, rail.channel * 2);
     let shift = if rail.address == INA3221_AT { 3 } else { 0 };
     let of_chip = log.iter().filter(|transfer| transfer.address == rail.address);
-    of_chip
-        .filter_map(|transfer| {
-            let registers = transfer.registers();
-            let value = |register| {
-                let found = registers.iter().find(|(read, _)| *read == register);
-                found.map(|(_, value)| i32::from(value.cast_signed() >> shift))
-            };
-            Some(Sample { at: transfer.ended, codes: (value(shunt)?, value(bus)?) })
-        })
-        .collect()
+    let mut held = (None, None);
+    let mut found = Vec::new();
+    for transfer in of_chip {
+        for (register, value) in transfer.registers() {
+            let code = i32::from(value.cast_signed() >> shift);
+            if register == shunt {
+                held.0 = Some(code);
+            } else if register == bus {
+                held.1 = Some(code);
+            }
+            if let (Some(shunt), Some(bus)) = held {
+                found.push(Sample { at: transfer.ended, codes: (shunt, bus) });
+                held = (None, None);
+            }
+        }
+    }
+    found
 }
 
 /// Each sample with its sweep on the wire, in the same order and none twice; `Err`

@@ -30,6 +30,10 @@ pub struct LinuxBus {
 enum Reach {
     /// All messages.
     Combined,
+    /// So many at once, and an even number: a virtual adapter's ring has no more
+    /// places (`i2c-virtio.c` then gives a short count). As with pairs, others may
+    /// come between.
+    Few(usize),
     /// A write and a read: the BCM2835 of a Raspberry Pi up to 4 allows one
     /// read, as the last message (EOPNOTSUPP, `i2c-bcm2835.c`). A sweep is then
     /// one transfer a register, and others may come between.
@@ -54,19 +58,45 @@ impl I2cBus for LinuxBus {
         address: Address7,
         messages: &mut [Message<'_>],
     ) -> Result<(), BusError> {
-        if self.reach == Reach::Combined {
-            let done = self.combined(address, messages);
-            if !is_too_much(&done) || messages.len() <= PAIR {
-                return done;
+        let few = match self.reach {
+            Reach::Combined => {
+                let done = self.combined(address, messages);
+                if let Ok(count) = done
+                    && let Some(few) = fewer(messages.len(), count)
+                {
+                    // A chip that fell silent in the middle fails in the rest as well.
+                    self.in_parts(address, messages, few)?;
+                    self.reach = Reach::Few(few);
+                    return Ok(());
+                }
+                if !is_too_much(&done) || messages.len() <= PAIR {
+                    return whole(address, messages.len(), done?);
+                }
+                self.reach = Reach::Pairs;
+                PAIR
             }
-            self.reach = Reach::Pairs;
-        }
-        messages.chunks_mut(PAIR).try_for_each(|pair| self.combined(address, pair))
+            Reach::Few(few) => few,
+            Reach::Pairs => PAIR,
+        };
+        self.in_parts(address, messages, few)
     }
 }
 
 impl LinuxBus {
-    fn combined(&self, address: Address7, messages: &mut [Message<'_>]) -> Result<(), BusError> {
+    fn in_parts(
+        &self,
+        address: Address7,
+        messages: &mut [Message<'_>],
+        few: usize,
+    ) -> Result<(), BusError> {
+        messages.chunks_mut(few).try_for_each(|part| {
+            let done = self.combined(address, part)?;
+            whole(address, part.len(), done)
+        })
+    }
+
+    /// One call; returns how many messages were exchanged.
+    fn combined(&self, address: Address7, messages: &mut [Message<'_>]) -> Result<usize, BusError> {
         let mut array = [EMPTY; MESSAGES_MAX];
         let filled = fill(&mut array, address, messages)?;
         let asked = i32::try_from(filled.len()).unwrap_or(i32::MAX);
@@ -84,7 +114,7 @@ impl LinuxBus {
             let error = io::Error::last_os_error();
             return Err(from_errno(address, error.raw_os_error().unwrap_or(0)));
         }
-        whole(address, asked, done)
+        Ok(usize::try_from(done).unwrap_or(0))
     }
 }
 
@@ -113,7 +143,7 @@ pub fn firmware_property(vcio: &File, message: &mut [u32]) -> io::Result<()> {
 const PAIR: usize = 2;
 
 /// Whether the adapter's driver refused the number or order of messages.
-fn is_too_much(done: &Result<(), BusError>) -> bool {
+fn is_too_much<T>(done: &Result<T, BusError>) -> bool {
     let refused = nix::errno::Errno::EOPNOTSUPP as i32;
     matches!(done, Err(BusError::Failed { errno, .. }) if *errno == refused)
 }
@@ -157,8 +187,16 @@ fn from_errno(address: Address7, errno: i32) -> BusError {
 /// exchanged. Fewer is how some adapters report a missing acknowledge
 /// (`i2c-virtio.c` ends the count at the first message that failed): the bytes
 /// of the rest are what they were before the call, and no answer.
-const fn whole(address: Address7, asked: i32, done: i32) -> Result<(), BusError> {
+const fn whole(address: Address7, asked: usize, done: usize) -> Result<(), BusError> {
     if done == asked { Ok(()) } else { Err(BusError::NoAnswer { address: address.get() }) }
+}
+
+/// How many messages to try at once where `done` of `asked` were exchanged and the
+/// rest may have been too many: whole pairs of pointer write and read. `None` where
+/// that is no explanation, because not even a pair was exchanged.
+const fn fewer(asked: usize, done: usize) -> Option<usize> {
+    let few = done - done % PAIR;
+    if done < asked && few > 0 { Some(few) } else { None }
 }
 
 #[cfg(test)]
@@ -207,6 +245,16 @@ mod tests {
     }
 
     #[test]
+    fn an_adapter_that_takes_few_messages_is_given_whole_pairs() {
+        assert_eq!(fewer(14, 4), Some(4));
+        assert_eq!(fewer(14, 7), Some(6));
+        // All of them, a pair that failed, a chip that is not there.
+        for (asked, done) in [(14, 14), (2, 2), (2, 1), (14, 1), (14, 0)] {
+            assert_eq!(fewer(asked, done), None, "{done} of {asked}");
+        }
+    }
+
+    #[test]
     fn a_firmware_message_of_another_length_never_reaches_the_kernel() {
         let null = File::open("/dev/null").unwrap();
         for mut message in [vec![], vec![4, 0], vec![12, 0], vec![u32::MAX, 0]] {
@@ -222,6 +270,6 @@ mod tests {
     fn a_refused_combination_is_told_from_a_failed_one() {
         assert!(is_too_much(&Err(from_errno(at_40(), 95))));
         assert!(!is_too_much(&Err(from_errno(at_40(), 110))));
-        assert!(!is_too_much(&Ok(())));
+        assert!(!is_too_much(&Ok(2)));
     }
 }

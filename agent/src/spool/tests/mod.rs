@@ -1,6 +1,7 @@
 //! The spool against the model of a disk and against real files.
 
 mod damage;
+mod epochs;
 mod faults;
 mod held;
 mod night;

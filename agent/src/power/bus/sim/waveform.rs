@@ -8,8 +8,12 @@
 
 use std::collections::VecDeque;
 
-/// Steps older than this are thinned to checkpoints, in seconds.
+/// Steps older than this are thinned to checkpoints, in seconds; younger ones where
+/// there are too many.
 const EXACT_S: f64 = 120.0;
+/// Steps kept exact at most: a thousand a second for half a minute, or what a load
+/// meter makes of a usual load in two.
+const STEPS_MAX: usize = 32_768;
 /// Distance of checkpoints in the thinned past, in seconds. A window that
 /// opened there has its edge placed within it: at most 11 W × 0.05 s = 0.5 J
 /// of the 500 J and more that such a window holds.
@@ -64,7 +68,7 @@ pub enum Waveform {
 
 impl Waveform {
     /// The moments at `time_s` ≥ 0; of a waveform of steps, before the last
-    /// two minutes, linear between checkpoints 0.1 s apart.
+    /// two minutes at most, linear between checkpoints 0.1 s apart.
     #[must_use]
     pub fn moments(&self, time_s: f64) -> Moments {
         match *self {
@@ -135,7 +139,12 @@ impl Steps {
     #[must_use]
     pub fn starting_with(current_a: f64) -> Self {
         let first = Step { start_s: 0.0, current_a, before: Moments::default() };
-        Self { steps: VecDeque::from([first]), thinned: VecDeque::new() }
+        // Written once from end to end: the memory of a run is had before it begins.
+        let mut steps = VecDeque::from(vec![first; STEPS_MAX]);
+        steps.truncate(1);
+        let mut thinned = VecDeque::from(vec![(1.0, first.before); CHECKPOINTS_MAX + 1]);
+        thinned.clear();
+        Self { steps, thinned }
     }
 
     /// Lets the current be `current_a` from `time_s` on; times before the last
@@ -151,8 +160,12 @@ impl Steps {
     }
 
     fn thin(&mut self, until_s: f64) {
-        // A step may go once its successor covers the whole exact past.
-        while self.steps.get(1).is_some_and(|second| second.start_s <= until_s) {
+        // A step may go once its successor covers the whole exact past, and must where
+        // there is no room for another.
+        let is_full = |steps: &VecDeque<Step>| steps.len() >= STEPS_MAX;
+        while self.steps.get(1).is_some_and(|second| second.start_s <= until_s)
+            || is_full(&self.steps)
+        {
             let Some(old) = self.steps.pop_front() else {
                 return;
             };
@@ -235,7 +248,8 @@ mod tests {
         for index in 1..400_000 {
             steps.append(f64::from(index) * 1e-3, 1.0 + f64::from(index % 2));
         }
-        assert!(steps.steps.len() < 125_000, "{}", steps.steps.len());
+        assert_eq!(steps.steps.len(), STEPS_MAX - 1);
+        assert_eq!(steps.steps.capacity(), STEPS_MAX, "memory grew");
         // 1.5 A on average; exact at even milliseconds.
         let recent = steps.moments(399.0).charge - steps.moments(398.0).charge;
         let old = steps.moments(399.0).charge - steps.moments(33.0).charge;
