@@ -108,7 +108,7 @@ pub enum Command {
         /// The run.
         run: RunId,
     },
-    /// Who has a session, and how full the spool is. Answer: [`Reply::Standing`].
+    /// Who has a session, how full the spool is, and what waits. Answer: [`Reply::Standing`].
     Standing,
     /// Run a campaign once in each of several power modes, one after the other, also
     /// over reboots that a mode asks for; the mode before is set again at the end.

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::command::PowerBlock;
 use crate::units::BoardTime;
 
 /// Most bytes of a host's name.
@@ -203,6 +204,8 @@ pub struct Standing {
     pub sessions: Vec<Occupant>,
     /// How full the spool is.
     pub spool: SpoolStanding,
+    /// Runs in power modes that follow the one that goes on, or a reboot.
+    pub waiting: Vec<PowerBlock>,
 }
 
 #[cfg(test)]

@@ -101,6 +101,9 @@ fn blocks_follow_each_other_over_a_reboot_and_the_mode_before_comes_back() {
     let host = start(&sandbox, &agent, &["--power-mode", "0,2"]);
     until("nvpmodel asks for a reboot", || board.root.join("reboot").exists().then_some(()));
     assert_eq!(board.mode(), "pmode:0000", "the first block's mode");
+    let status = sandbox.wattline(&["status", "--on", &agent.address()]).ends_with(0);
+    assert!(status.stdout.contains("-m2  waits, for power mode 2"), "{status:#?}");
+    assert!(!status.stdout.contains("-m0  waits"), "{status:#?}");
     let _agent = board.reboot(&sandbox, agent);
     let outcome = host.finish();
     // 4: a busy machine left a gap in a window.

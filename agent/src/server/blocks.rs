@@ -78,6 +78,12 @@ impl Blocks {
         self.chain.iter().flat_map(|chain| &chain.left).any(|block| block.run == *run)
     }
 
+    /// Blocks that have not begun: those behind `current`, the run that goes on.
+    pub(super) fn waiting(&self, current: Option<&RunId>) -> Vec<PowerBlock> {
+        let left = self.chain.iter().flat_map(|chain| &chain.left);
+        left.filter(|block| Some(&block.run) != current).cloned().collect()
+    }
+
     /// Makes a change durable, and then takes it.
     fn keep(&mut self, chain: Chain) -> io::Result<()> {
         let beside = self.path.with_extension("json.new");
@@ -276,6 +282,9 @@ mod tests {
         assert_eq!(found.chain, blocks.chain);
         assert_eq!(found.front().map(RunId::as_str), Some("a-m2"));
         assert!(found.holds(&RunId::new("a-m2").unwrap()));
+        let waiting = found.waiting(None);
+        assert_eq!(waiting.iter().map(|block| block.power_mode).collect::<Vec<_>>(), [2]);
+        assert!(found.waiting(found.front()).is_empty());
         blocks.forget();
         assert!(Blocks::find(folder.path()).is_over());
         // A file that a disk fault tore starts nothing.

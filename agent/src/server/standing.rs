@@ -101,10 +101,13 @@ impl Hub {
         Reply::Controls { before }
     }
 
-    /// Who has a session, and how full the spool is.
+    /// Who has a session, how full the spool is, and what waits.
     pub(super) fn standing(&self) -> Reply {
         let now = SystemClock.now();
         let sessions = self.seats.occupants(now);
-        Reply::Standing(Box::new(Standing { now, sessions, spool: self.spool.standing() }))
+        let current = self.current.as_ref().map(|current| &current.run);
+        let waiting = self.blocks.waiting(current);
+        let spool = self.spool.standing();
+        Reply::Standing(Box::new(Standing { now, sessions, spool, waiting }))
     }
 }

@@ -1,7 +1,7 @@
 //! `wattline status`: what a board does and holds.
 
 use serde_json::json;
-use wattline_protocol::command::{Command, Refusal, Reply, StatusReply};
+use wattline_protocol::command::{Command, PowerBlock, Refusal, Reply, StatusReply};
 use wattline_protocol::presence::{Occupant, SpoolStanding, Standing};
 use wattline_protocol::units::{NANOS_PER_SECOND, Nanos};
 
@@ -59,6 +59,9 @@ async fn of_one(address: BoardAddress, json: bool) -> Result<Exit, Failure> {
             let parts: Vec<String> = [trial, what, phase, left].into_iter().flatten().collect();
             line(&format!("run {}: {}", current.run, parts.join(", ")))?;
         }
+    }
+    for block in standing.iter().flat_map(|standing| &standing.waiting) {
+        line(&format!("{}  waits, for power mode {}", block.run, block.power_mode))?;
     }
     for run in &status.runs {
         let held = if run.acknowledged { "fetched" } else { "not fetched" };
@@ -152,6 +155,11 @@ fn as_json(
         };
         standing.sessions.iter().map(session).collect::<Vec<_>>()
     });
+    let waiting = standing.map(|standing| {
+        let block =
+            |one: &PowerBlock| json!({"run": one.run.as_str(), "power_mode": one.power_mode});
+        standing.waiting.iter().map(block).collect::<Vec<_>>()
+    });
     let spool = standing.map(|standing| {
         json!({
             "used_bytes": standing.spool.used_bytes,
@@ -168,6 +176,7 @@ fn as_json(
         "free_bytes": status.free_bytes,
         "spool": spool,
         "sessions": sessions,
+        "waiting": waiting,
         "clock": clock.map(clock_json),
     })
 }
