@@ -80,7 +80,8 @@ fn measured(guest: &Guest, out: &str) -> Tables {
     println!("{}\n{}", outcome.stderr, outcome.stdout);
     let folder = guest.sandbox.work().join(out);
     assert!(guest.sandbox.work().join(outcome.last_line()).is_file(), "{outcome:#?}");
-    let _ = guest.wattline(&["report", out]).ends_with(0);
+    let reported = guest.wattline(&["report", out]);
+    assert_eq!(reported.code, outcome.code, "{reported:#?}");
     let page = fs::read_to_string(folder.join("report.html")).unwrap();
     assert!(page.contains("resnet18") && page.contains("VIN"), "the report names no rail");
     let _ = guest.wattline(&["export", out, "--to", "csv"]).ends_with(0);
