@@ -17,7 +17,8 @@ use crate::trace;
 /// Most bytes of a file that are looked at.
 const FILE_BYTES_MAX: usize = 1 << 20;
 /// Slots of the epoch and the board's identity that a night may damage: each
-/// loss is survived, and both slots twice in a row is another disk.
+/// loss is survived, and both slots twice in a row is another disk. One that rots while
+/// a start is in the middle of the other counts as both.
 const SLOT_DAMAGES_MAX: u32 = 2;
 
 /// About as long as the head of a segment, in bytes.
@@ -182,7 +183,7 @@ impl Weather {
         }
         if !name.starts_with("runs/") {
             if self.slot_damages < SLOT_DAMAGES_MAX {
-                self.slot_damages += 1;
+                self.slot_damages += if is_last_whole(disk, name) { SLOT_DAMAGES_MAX } else { 1 };
                 trace!("{name} rots");
                 disk.flip_bit(name, dice.place(bytes.len()), 3);
             }
@@ -240,6 +241,18 @@ impl Weather {
         book(&bytes, at..at + 1, ledger);
         disk.flip_bit(name, at, 5);
     }
+}
+
+/// True for a slot of the epoch beside which no other is whole.
+fn is_last_whole(disk: &ModelStorage, name: &str) -> bool {
+    let other = match name {
+        "epoch.0" => "epoch.1",
+        "epoch.1" => "epoch.0",
+        _ => return false,
+    };
+    !read(disk, other)
+        .split_last_chunk::<4>()
+        .is_some_and(|(body, crc)| crc32c::crc32c(body) == u32::from_le_bytes(*crc))
 }
 
 /// Books all frames that touch these bytes of a segment as damaged.

@@ -83,19 +83,18 @@ pub fn sweeps(log: &[Transfer], rail: &Rail) -> Vec<Sample> {
     let (shunt, bus) = (rail.channel * 2 - 1, rail.channel * 2);
     let shift = if rail.address == INA3221_AT { 3 } else { 0 };
     let of_chip = log.iter().filter(|transfer| transfer.address == rail.address);
-    let mut held = (None, None);
+    // A sweep reads the shunt first; the kernel's drivers read one register alone.
+    let mut read_shunt = None;
     let mut found = Vec::new();
     for transfer in of_chip {
         for (register, value) in transfer.registers() {
             let code = i32::from(value.cast_signed() >> shift);
             if register == shunt {
-                held.0 = Some(code);
-            } else if register == bus {
-                held.1 = Some(code);
-            }
-            if let (Some(shunt), Some(bus)) = held {
-                found.push(Sample { at: transfer.ended, codes: (shunt, bus) });
-                held = (None, None);
+                read_shunt = Some(code);
+            } else if register == bus
+                && let Some(shunt) = read_shunt.take()
+            {
+                found.push(Sample { at: transfer.ended, codes: (shunt, code) });
             }
         }
     }
