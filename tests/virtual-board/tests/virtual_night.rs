@@ -62,7 +62,7 @@ fn a_campaign_lives_through_an_upgrade_and_a_night_and_nothing_durable_is_missin
 }
 
 fn started(guest: &Guest) -> String {
-    let _ = guest.sandbox.file("tiny.toml", TINY);
+    let tiny = guest.sandbox.file("tiny.toml", TINY).display().to_string();
     let outcome = guest.wattline(&[
         "run",
         "--on",
@@ -70,7 +70,7 @@ fn started(guest: &Guest) -> String {
         "--detach",
         "--quick",
         "--networks",
-        "tiny.toml",
+        &tiny,
         "--size",
         "32",
         "--batch",

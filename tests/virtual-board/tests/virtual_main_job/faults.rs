@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use wattline_tests::until_within;
+use wattline_tests::{Process, until_within};
 use wattline_virtual_board::guest::{Guest, PATIENCE};
 use wattline_virtual_board::rails::RAILS;
 use wattline_virtual_board::tables::Tables;
@@ -15,9 +15,9 @@ const SOME_TRANSFERS: u64 = 20_000;
 
 /// NACK, a stuck bus, a stretched clock and a reset are recorded and survived.
 pub(crate) fn are_recorded_and_survived(guest: &Guest) {
-    let _ = guest.sandbox.file("tiny.toml", TINY);
+    let tiny = guest.sandbox.file("tiny.toml", TINY).display().to_string();
     let board = guest.address();
-    let run = guest.wattline_started(&[
+    let mut run = guest.wattline_started(&[
         "run",
         "--on",
         &board,
@@ -25,7 +25,7 @@ pub(crate) fn are_recorded_and_survived(guest: &Guest) {
         "faults",
         "--quick",
         "--networks",
-        "tiny.toml",
+        &tiny,
         "--size",
         "32",
         "--batch",
@@ -33,11 +33,11 @@ pub(crate) fn are_recorded_and_survived(guest: &Guest) {
         "--windows",
         "3",
     ]);
-    sampled(guest);
+    sampled(guest, &mut run);
     for fault in
         ["nack 0x41 0.4", "stuck 0x40 0.4", "stretch 0x41 0.002 0.4", "reset 0x40", "reset 0x41"]
     {
-        sampled(guest);
+        sampled(guest, &mut run);
         let _ = guest.bus(fault);
     }
     let outcome = run.finish_within(PATIENCE);
@@ -58,9 +58,12 @@ pub(crate) fn are_recorded_and_survived(guest: &Guest) {
 }
 
 /// Waits until the run has sampled some more.
-fn sampled(guest: &Guest) {
+fn sampled(guest: &Guest, run: &mut Process) {
     let log = guest.sandbox.path("transfers.log");
     let size = || fs::metadata(&log).unwrap().len();
     let due = size() + SOME_TRANSFERS;
-    until_within(PATIENCE, "the run samples", || (size() > due).then_some(()));
+    until_within(PATIENCE, "the run samples", || {
+        assert!(!run.is_over(), "the run ended: {}", run.stderr());
+        (size() > due).then_some(())
+    });
 }
