@@ -62,7 +62,7 @@ fn a_campaign_lives_through_an_upgrade_and_a_night_and_nothing_durable_is_missin
 }
 
 fn started(guest: &Guest) -> String {
-    let tiny = guest.sandbox.file("tiny.toml", TINY).display().to_string();
+    let tiny = rails::bring_graph(guest, TINY);
     let outcome = guest.wattline(&[
         "run",
         "--on",

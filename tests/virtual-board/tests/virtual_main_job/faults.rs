@@ -4,7 +4,7 @@ use std::fs;
 
 use wattline_tests::{Process, until_within};
 use wattline_virtual_board::guest::{Guest, PATIENCE};
-use wattline_virtual_board::rails::RAILS;
+use wattline_virtual_board::rails::{self, RAILS};
 use wattline_virtual_board::tables::Tables;
 use wattline_virtual_board::wire::INA226_AT;
 
@@ -15,7 +15,7 @@ const SOME_TRANSFERS: u64 = 20_000;
 
 /// NACK, a stuck bus, a stretched clock and a reset are recorded and survived.
 pub(crate) fn are_recorded_and_survived(guest: &Guest) {
-    let tiny = guest.sandbox.file("tiny.toml", TINY).display().to_string();
+    let tiny = rails::bring_graph(guest, TINY);
     let board = guest.address();
     let mut run = guest.wattline_started(&[
         "run",
