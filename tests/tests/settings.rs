@@ -110,6 +110,27 @@ fn a_run_sets_the_driver_records_it_and_restores_it() {
 }
 
 #[test]
+fn settings_that_are_to_be_kept_are_as_they_were_within_a_run_and_flag_it() {
+    let sandbox = Sandbox::new();
+    let tree = Tree::new(&sandbox);
+    let more = ["--driver-settings", "keep"].map(str::to_owned).to_vec();
+    let agent = Agent::start_with(&sandbox, AgentFlags { more, ..tree.flags(&sandbox) });
+    let mut host = sandbox.wattline_started(
+        &[&["run", "--on", &agent.address()], &SMALL[..], &["--windows", "50", "--out", "kept"]]
+            .concat(),
+    );
+    agent.wait_for_a_trial();
+    assert_eq!(tree.settings(), ["28", "4"]);
+    host.signal(nix::sys::signal::Signal::SIGINT);
+    until("the host ends", || host.code());
+    let set = of_settings(&agent).into_iter().filter(|one| one.1 == SettingOutcome::Set).count();
+    assert_eq!(set, 0, "{:?}", of_settings(&agent));
+    assert_eq!(tree.settings(), ["28", "4"]);
+    // It averages over four conversions, which a short window does not survive.
+    assert!(cells_of_a_run(&sandbox, &agent).contains("averaged"));
+}
+
+#[test]
 fn an_agent_killed_in_a_run_leaves_what_restore_works_off() {
     let sandbox = Sandbox::new();
     let tree = Tree::new(&sandbox);
