@@ -31,7 +31,8 @@ impl Tables {
         Self { samples: table("samples.csv"), windows: table("windows.csv") }
     }
 
-    /// A rail's good samples, in their order.
+    /// A rail's new values, in their order: an emulated bus is slower than a chip, so
+    /// that many a sweep comes after a conversion that none read.
     ///
     /// # Panics
     /// Where a good sample has no value.
@@ -40,7 +41,7 @@ impl Tables {
         let column = |name| self.samples.texts(name);
         let (names, status, times) = (column("rail"), column("status"), column("time_ns"));
         let (shunt, bus) = (column("shunt_code"), column("bus_code"));
-        let good = (0..names.len()).filter(|&row| names[row] == rail && status[row] == "ok");
+        let good = (0..names.len()).filter(|&row| names[row] == rail && is_new(status[row]));
         good.map(|row| {
             let codes = (shunt[row].parse().unwrap(), bus[row].parse().unwrap());
             Sample { at: BoardTime(times[row].parse().unwrap()), codes }
@@ -61,8 +62,12 @@ impl Tables {
         let rows = self.samples.texts("rail").into_iter().zip(self.samples.texts("status"));
         let of_rail: Vec<&str> = rows.filter(|row| row.0 == rail).map(|row| row.1).collect();
         let behind = of_rail.iter().rev().take_while(|status| !matches!(**status, "nack" | "bus"));
-        behind.filter(|status| **status == "ok").count()
+        behind.filter(|status| is_new(status)).count()
     }
+}
+
+fn is_new(status: &str) -> bool {
+    matches!(status, "ok" | "skipped")
 }
 
 /// Codes of a rail in a run's table.
