@@ -36,6 +36,20 @@ pub fn failure(refusal: &Refusal, address: &BoardAddress, run: Option<&RunId>) -
     }
 }
 
+/// A graph file of another machine is that machine's own.
+fn graph_mend(address: &BoardAddress) -> String {
+    let here = "see to the file; `wattline networks NAME --graph` prints one that loads";
+    match address {
+        BoardAddress::Simulated(_) | BoardAddress::Local | BoardAddress::Unix(_) => here.into(),
+        BoardAddress::Ssh { .. } | BoardAddress::Tls { .. } | BoardAddress::Listen { .. } => {
+            format!(
+                "the board reads the file on its own disk: copy it there and name its path there \
+                 (docs/deploy.md); else {here}"
+            )
+        }
+    }
+}
+
 fn preflight(refusal: &Refusal, address: &BoardAddress) -> Failure {
     match refusal {
         Refusal::NoRail { looked_for } => Failure {
@@ -173,8 +187,7 @@ fn campaign(refusal: &Refusal, address: &BoardAddress) -> Failure {
                 exit: Exit::Usage,
                 what: format!("the network of {file} cannot be run"),
                 because: vec![reason.clone()],
-                mend: "see to the file; `wattline networks NAME --graph` prints one that loads"
-                    .into(),
+                mend: graph_mend(address),
             };
         }
         Refusal::BadWeights { path, reason } => {
@@ -214,6 +227,7 @@ mod tests {
     use wattline_protocol::record::TriggerFault;
 
     use super::*;
+    use crate::board::Configuration;
 
     #[test]
     fn every_refusal_has_the_contracts_exit_code() {
@@ -227,6 +241,15 @@ mod tests {
         let unknown = Refusal::UnknownNetwork { name: "x".into(), known: vec!["enet".into()] };
         assert_eq!(code(&unknown), 2);
         assert!(failure(&unknown, &BoardAddress::Local, None).to_string().contains("enet"));
+    }
+
+    #[test]
+    fn a_graph_file_that_a_remote_board_lacks_is_to_be_copied_there() {
+        let refusal = Refusal::BadGraph { file: "tiny.toml".into(), reason: "absent".into() };
+        let remote = BoardAddress::parse("ssh://board@orin", &Configuration::default()).unwrap();
+        assert!(failure(&refusal, &remote, None).to_string().contains("copy it there"));
+        let here = failure(&refusal, &BoardAddress::Local, None).to_string();
+        assert!(here.contains("see to the file") && !here.contains("copy"), "{here}");
     }
 
     #[test]

@@ -23,10 +23,11 @@ use wattline_virtual_board::rails;
 
 /// A network of 4 channels: inferences of milliseconds, also emulated.
 const TINY: &str = include_str!("../../fuzz/corpus/graphs/tiny.toml");
-/// Trials of the campaign: two batch sizes, twelve windows each.
-const TRIALS: u32 = 24;
+/// Trials of the campaign: two batch sizes, forty windows each. They take longer than
+/// all that befalls the board.
+const TRIALS: u32 = 80;
 /// What some seconds of sampling add to the log at least, in bytes.
-const SOME_TRANSFERS: u64 = 200_000;
+const SOME_TRANSFERS: u64 = 60_000;
 
 #[test]
 #[ignore = "needs QEMU and an image: make virtual-board"]
@@ -76,7 +77,7 @@ fn started(guest: &Guest) -> String {
         "--batch",
         "1,2",
         "--windows",
-        "12",
+        "40",
         "--window-s-min",
         "4",
     ]);
