@@ -214,6 +214,10 @@ pub struct GateArgs {
     /// Where keys and pins lie
     #[command(flatten)]
     pub keys: KeyFolderArgs,
+    /// Let hosts on the same network find it by mDNS: `wattline discover`
+    #[cfg(feature = "mdns")]
+    #[arg(long, requires = "listen", env = "WATTLINE_GATE_ANNOUNCE")]
+    pub announce: bool,
     /// See that it could serve, and end
     #[arg(long)]
     pub check: bool,

@@ -47,6 +47,9 @@ pub enum HostCommand {
     Deploy(DeployArgs),
     /// This machine's key for TLS, and the boards' keys that it takes
     Keys(KeysArgs),
+    /// Find boards on this network whose gates let themselves be found (mDNS)
+    #[cfg(feature = "mdns")]
+    Discover(DiscoverArgs),
     /// Check this machine, and a board, for what measuring needs
     Doctor(DoctorArgs),
     /// Print completions for a shell
@@ -274,6 +277,18 @@ pub struct AccuracyArgs {
     #[arg(long, value_name = "RUN")]
     pub run: Option<String>,
     /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Flags of `discover`.
+#[cfg(feature = "mdns")]
+#[derive(Debug, Clone, Args)]
+pub struct DiscoverArgs {
+    /// Listen so many seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub seconds: u16,
+    /// One JSON object a board: name, boards, pin, known_as
     #[arg(long)]
     pub json: bool,
 }

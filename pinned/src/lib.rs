@@ -30,5 +30,9 @@ pub use verb::KeyVerb;
 
 /// A handshake that is not done within so many seconds is given up, by both sides.
 pub const HANDSHAKE_WITHIN_S: u64 = 5;
+/// DNS-SD type of a gate that lets itself be found (RFC 6763, 7). Not registered with IANA.
+pub const SERVICE_TYPE: &str = "_wattline._tcp.local.";
+/// Key of its TXT record with its pin: a hint, which a link has to prove.
+pub const SERVICE_PIN: &str = "pin";
 /// Port of a gate where none is named. Not assigned by IANA.
 pub const DEFAULT_PORT: u16 = 7425;

@@ -27,6 +27,12 @@ impl Gate {
         Self::start(sandbox, agent, &["--listen", "127.0.0.1:0"], "ready ")
     }
 
+    /// Listens on a free port and lets itself be found.
+    #[must_use]
+    pub fn announced(sandbox: &Sandbox, agent: &Agent) -> Self {
+        Self::start(sandbox, agent, &["--listen", "127.0.0.1:0", "--announce"], "ready ")
+    }
+
     /// Dials a port of this machine.
     #[must_use]
     pub fn dialling(sandbox: &Sandbox, agent: &Agent, place: &str) -> Self {

@@ -44,6 +44,31 @@ fn a_run_over_tls_ends_with_a_report_and_holds_every_frame() {
 }
 
 #[test]
+fn a_gate_that_lets_itself_be_found_is_found_with_its_pin() {
+    let sandbox = Sandbox::new();
+    let agent = Agent::start(&sandbox);
+    let gate = Gate::announced(&sandbox, &agent);
+    let quiet = Gate::listening(&sandbox, &agent);
+    let find = || {
+        let told = sandbox.wattline(&["discover", "--seconds", "1", "--json"]).ends_with(0).stdout;
+        let boards = told.lines().map(|line| serde_json::from_str(line).unwrap());
+        boards.collect::<Vec<serde_json::Value>>()
+    };
+    let of = |boards: &[serde_json::Value], address: String| {
+        let found = boards.iter().find(|board| board["boards"][0] == address);
+        found.cloned()
+    };
+    let found = until("the gate is heard", || of(&find(), gate.address()));
+    assert_eq!(found["pin"], gate.pin(&sandbox));
+    assert_eq!(found["known_as"], serde_json::Value::Null);
+    gate.exchange_keys(&sandbox, &gate.place);
+    let found = until("the gate is heard again", || of(&find(), gate.address()));
+    assert_eq!(found["known_as"], gate.place);
+    assert_eq!(of(&find(), quiet.address()), None, "a gate was heard that did not ask for it");
+    let _ = status(&sandbox, &gate.address()).ends_with(0);
+}
+
+#[test]
 fn keys_are_private_files_and_their_verbs_say_what_they_do() {
     let sandbox = Sandbox::new();
     let pin = host_pin(&sandbox);

@@ -3,6 +3,11 @@
 //! Owns what its flags mean, `ready ADDR:PORT` once it listens, and the words for
 //! what keeps it from that. The bridge is [`crate::gate`]'s.
 
+#[cfg(feature = "mdns")]
+use std::net::SocketAddr;
+
+#[cfg(feature = "mdns")]
+use super::announce::{Announced, announce};
 use super::keys::{self, folder};
 use super::serve::socket;
 use super::{EX_CONFIG, EX_NOPERM, EX_SOFTWARE, Failure, line};
@@ -25,6 +30,8 @@ pub(super) fn run(args: &GateArgs) -> Result<(), Failure> {
                     return Ok(());
                 }
                 let address = listening.address().unwrap_or(address);
+                #[cfg(feature = "mdns")]
+                let _announced = announced(args, &gate, address)?;
                 ready(&format!("ready {address}"));
                 gate::listen(gate, listening).await;
             }
@@ -41,6 +48,26 @@ pub(super) fn run(args: &GateArgs) -> Result<(), Failure> {
         }
         Ok(())
     })
+}
+
+/// Lets the gate be found, where that is asked for. Without it the gate serves all
+/// the same: a network that takes no multicast is no fault of the board.
+#[cfg(feature = "mdns")]
+fn announced(
+    args: &GateArgs,
+    gate: &Gate,
+    address: SocketAddr,
+) -> Result<Option<Announced>, Failure> {
+    if !args.announce {
+        return Ok(None);
+    }
+    let own = gate.keys.own_or_made().map_err(|error| keys::failure(EX_CONFIG, &error))?;
+    let Some(key) = own.first() else { return Ok(None) };
+    let announced = announce(address, key.pin());
+    if let Err(error) = &announced {
+        tracing::warn!(%error, "The gate cannot be announced; hosts have to name it.");
+    }
+    Ok(announced.ok())
 }
 
 fn ready(text: &str) {

@@ -4,6 +4,8 @@
 //! standard output, all else to standard error.
 
 mod accuracy;
+#[cfg(feature = "mdns")]
+mod announce;
 mod board;
 mod configured;
 mod doctor;

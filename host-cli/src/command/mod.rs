@@ -6,6 +6,8 @@
 mod accuracy;
 mod compare;
 mod deploy;
+#[cfg(feature = "mdns")]
+mod discover;
 mod doctor;
 mod export;
 mod fetch;
@@ -54,6 +56,8 @@ pub fn perform(cli: Cli) -> ExitCode {
         HostCommand::Networks(args) => return networks::run(&args),
         HostCommand::Deploy(args) => on_runtime(deploy::run(args)),
         HostCommand::Keys(args) => on_runtime(keys::run(args)),
+        #[cfg(feature = "mdns")]
+        HostCommand::Discover(args) => discover::run(&args),
         HostCommand::Doctor(args) => on_runtime(doctor::run(args)),
         HostCommand::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "wattline", &mut io::stdout());
