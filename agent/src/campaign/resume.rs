@@ -8,7 +8,13 @@
 //! starts, so the newest records tell all: those from the last mark and the
 //! last window's opening on. A trial counts as made once its end is recorded;
 //! any other is made again, and the host takes a trial's last window.
+//!
+//! A sync that failed may leave a later page on the disk and not an earlier one: a
+//! trial's mark without the end of the trial before it. That one is made again too.
 
+use std::collections::BTreeMap;
+
+use wattline_protocol::frame;
 use wattline_protocol::planted;
 use wattline_protocol::record::{
     FailureCause, Notice, NoticeKind, Plan, Record, TrialEnd, TrialOutcome, WarmUp, WindowAbandon,
@@ -33,14 +39,15 @@ pub const KINDS: [u8; 7] = [
     kind::RUN_END,
 ];
 
-/// Kinds of which the newest must be among the records of a [`History`],
-/// unless the run has none.
-pub const NEEDED: [u8; 2] = [kind::TRIAL_START, kind::WINDOW_OPEN];
-
 /// How far a run came, by its newest records.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct History {
     trial: Option<Begun>,
+    /// Newest attempt of each trial whose mark is among the records.
+    attempts: BTreeMap<u32, u16>,
+    /// The trial whose end is the newest.
+    last_end: Option<u32>,
+    has_window: bool,
     next_window: u32,
     open_window: Option<u32>,
     stopping: bool,
@@ -53,6 +60,16 @@ struct Begun {
     trial: u32,
     attempt: u16,
     end: Option<TrialOutcome>,
+    before: Before,
+}
+
+/// What stands before the mark of a trial.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// No mark or end of a trial is among the records.
+    Unread,
+    /// The newest end is this trial's; `None`: there is a mark and no end.
+    End(Option<u32>),
 }
 
 /// How a run goes on.
@@ -78,19 +95,54 @@ pub enum Next {
 }
 
 impl History {
+    /// The history in frames, in the order of the log; those that do not decode say
+    /// nothing.
+    #[must_use]
+    pub fn of_frames<'a>(frames: impl IntoIterator<Item = &'a [u8]>) -> Self {
+        let mut history = Self::default();
+        for bytes in frames {
+            let decoded = frame::decode(bytes).ok();
+            let record =
+                decoded.and_then(|frame| Record::decode(frame.header.kind, frame.payload).ok());
+            if let Some(record) = record {
+                history.push(&record);
+            }
+        }
+        history
+    }
+
+    /// True where records before these are needed, if the run has any: to see the last
+    /// mark and window, and whether the trial before the last mark came to its end.
+    #[must_use]
+    pub fn reads_on(&self, plan: &Plan) -> bool {
+        let Some(begun) = self.trial else { return true };
+        let is_marked = self.attempts.contains_key(&begun.trial);
+        let in_doubt = begun.before == Before::Unread && before_in(plan, &begun).is_some();
+        !self.has_window || !is_marked || in_doubt
+    }
+
     /// Takes one record; records come in the order of the log.
     pub fn push(&mut self, record: &Record) {
         match record {
             Record::TrialStart(start) => {
                 let attempt = start.attempt;
-                self.trial = Some(Begun { trial: start.trial, attempt, end: None });
+                let before = match self.trial {
+                    Some(_) => Before::End(self.last_end),
+                    None => Before::Unread,
+                };
+                self.attempts.insert(start.trial, attempt);
+                self.trial = Some(Begun { trial: start.trial, attempt, end: None, before });
             }
             Record::TrialEnd(end) => {
-                let attempt = self.trial.filter(|begun| begun.trial == end.trial);
-                let attempt = attempt.map_or(0, |begun| begun.attempt);
-                self.trial = Some(Begun { trial: end.trial, attempt, end: Some(end.outcome) });
+                let begun = self.trial.filter(|begun| begun.trial == end.trial);
+                let (attempt, before) =
+                    begun.map_or((0, Before::Unread), |begun| (begun.attempt, begun.before));
+                let outcome = Some(end.outcome);
+                self.trial = Some(Begun { trial: end.trial, attempt, end: outcome, before });
+                self.last_end = Some(end.trial);
             }
             Record::WindowOpen(open) => {
+                self.has_window = true;
                 let next = open.window.saturating_add(1);
                 let next =
                     next - u32::from(planted!("the number of a broken window is given again"));
@@ -130,17 +182,30 @@ impl History {
 
     fn point(&self, plan: &Plan, now: BoardTime, broken: &mut Vec<Record>) -> StartPoint {
         let window = self.next_window;
-        let Some(Begun { trial, attempt, end }) = self.trial else {
+        let Some(begun) = self.trial else {
             return StartPoint { trial: 0, attempt: 0, window };
         };
+        let Begun { trial, attempt, end, .. } = begun;
         let place = plan.trials.iter().position(|planned| planned.trial == trial);
         // A mark of no trial of the plan: another plan's, which cannot be.
         let place = place.unwrap_or(plan.trials.len());
         let aborted = TrialOutcome::Failed(FailureCause::AgentEnded);
+        let lost = self.lost_before(plan, &begun);
         if end.is_none() && !planted!("a broken trial is not said to be aborted") {
             let warm_up = WarmUp::default();
             let end = TrialEnd { trial, at: now, outcome: aborted, peak_memory_bytes: 0, warm_up };
             broken.push(end.into());
+        }
+        if let Some((before, made)) = lost {
+            let attempt = made.saturating_add(1);
+            if attempt < ATTEMPTS_MAX {
+                return StartPoint { trial: before, attempt, window };
+            }
+            // What is recorded of the trial after it stays the newest.
+            let trial = plan.trials.get(before).map_or(0, |planned| planned.trial);
+            let (at, warm_up) = (now, WarmUp::default());
+            let end = TrialEnd { trial, at, outcome: aborted, peak_memory_bytes: 0, warm_up };
+            broken.insert(0, end.into());
         }
         let again = end.unwrap_or(aborted) == aborted && attempt.saturating_add(1) < ATTEMPTS_MAX;
         if again && !planted!("a broken trial is not made again") {
@@ -150,6 +215,26 @@ impl History {
             StartPoint { trial: next, attempt: 0, window }
         }
     }
+
+    /// The place of the trial before the last mark and how often it was tried, where
+    /// its end is missing: it was lost, for a mark is made only behind the end before it.
+    fn lost_before(&self, plan: &Plan, begun: &Begun) -> Option<(usize, u16)> {
+        let (place, trial) = before_in(plan, begun)?;
+        let is_lost = matches!(begun.before, Before::End(end) if end != Some(trial));
+        let made = self.attempts.get(&trial).copied().unwrap_or(0);
+        is_lost.then_some((place, made))
+    }
+}
+
+/// Place and number of the trial before this one in the plan; `None` for the first, and
+/// for an attempt behind another, before which stands the end of that.
+fn before_in(plan: &Plan, begun: &Begun) -> Option<(usize, u32)> {
+    if begun.attempt > 0 {
+        return None;
+    }
+    let place = plan.trials.iter().position(|planned| planned.trial == begun.trial)?;
+    let before = place.checked_sub(1)?;
+    Some((before, plan.trials.get(before)?.trial))
 }
 
 #[cfg(test)]
@@ -242,6 +327,44 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_whose_end_was_lost_before_the_next_ones_mark_is_made_again() {
+        let measured = |trial| end(trial, TrialOutcome::Measured);
+        let lost = [start(0, 0), measured(0), start(1, 0), open(3), close(3), start(2, 0)];
+        let first = resumed(&lost);
+        assert_eq!(first.from, point(1, 1, 4));
+        assert_eq!(first.broken, [end(2, ABORTED)]);
+        // Cut again before the new attempt's mark is durable: the same.
+        let again = [&lost[..], &[end(2, ABORTED)]].concat();
+        assert_eq!(resumed(&again).from, point(1, 1, 4));
+        // Made: the trial behind it comes next, from its beginning.
+        let made = [&again[..], &[start(1, 1), measured(1), start(2, 0)]].concat();
+        assert_eq!(resumed(&made).from, point(2, 1, 4));
+        // Broken every time: given up.
+        let broken = [start(1, ATTEMPTS_MAX - 1), open(3), start(2, 0)];
+        let given_up = resumed(&broken);
+        assert_eq!(given_up.from, point(2, 1, 4));
+        assert!(given_up.broken.starts_with(&[end(1, ABORTED)]), "{:?}", given_up.broken);
+    }
+
+    #[test]
+    fn older_records_are_read_until_the_trial_before_is_seen() {
+        let of = |records: &[Record]| {
+            let mut history = History::default();
+            records.iter().for_each(|record| history.push(record));
+            history
+        };
+        let plan = plan();
+        let newest = [start(2, 0), open(4)];
+        assert!(of(&[]).reads_on(&plan) && of(&newest).reads_on(&plan));
+        // Where there are no older ones, nothing says that an end was lost.
+        assert_eq!(of(&newest).resume(&plan, NOW).from, point(2, 1, 5));
+        let seen = [&[end(1, TrialOutcome::Measured)], &newest[..]].concat();
+        assert!(!of(&seen).reads_on(&plan));
+        assert!(!of(&[start(0, 0), open(0)]).reads_on(&plan), "none comes before the first");
+        assert!(!of(&[open(0), start(2, 1)]).reads_on(&plan), "behind an attempt is its end");
+    }
+
+    #[test]
     fn an_abort_that_was_recorded_is_not_recorded_again() {
         let resumed = resumed(&[start(2, 0), open(5), end(2, ABORTED)]);
         assert_eq!(resumed.from, point(2, 1, 6));
@@ -273,6 +396,5 @@ mod tests {
         for record in [start(0, 0), end(0, ABORTED), open(0), close(0)] {
             assert!(KINDS.contains(&record.kind()));
         }
-        assert!(NEEDED.iter().all(|kind| KINDS.contains(kind)));
     }
 }

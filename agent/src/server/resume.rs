@@ -17,12 +17,12 @@ use super::hub::{Begin, Hub};
 use super::request::Request;
 use super::{cut, preflight};
 use crate::campaign::marked::Marked;
-use crate::campaign::resume::{History, KINDS, NEEDED, Next, Resumption};
+use crate::campaign::resume::{History, KINDS, Next, Resumption};
 use crate::clock::{Clock, SystemClock};
 use crate::recorder::outlet::Outlet;
 use crate::recorder::{Recorder, RecorderStart};
 use crate::sampling::Sampling;
-use crate::spool::{Item, RecoveredRun, SpoolError};
+use crate::spool::{Item, RecoveredRun, SpoolError, SpooledFrame};
 
 /// Items of a log within which its opening lies: board, rails, settings of a
 /// dozen chips, notices, and the first seconds of samples.
@@ -50,7 +50,7 @@ impl Hub {
             warn!(run = %cut.run, "The plan of a run that was cut is lost.");
             return self.close(cut, epoch, Vec::new(), RunOutcome::Failed);
         };
-        let history = match self.history(cut) {
+        let history = match self.history(cut, &plan) {
             Ok(history) => history,
             Err(error) => {
                 // Without its history a run would measure anew what a host holds.
@@ -110,18 +110,12 @@ impl Hub {
         RunSettings::default()
     }
 
-    fn history(&self, cut: &RecoveredRun) -> Result<History, SpoolError> {
-        let mut history = History::default();
-        let newest = self.spool.newest(&cut.run, &KINDS, &NEEDED)?;
-        for frame in newest {
-            let decoded = frame::decode(&frame.bytes).ok();
-            let record =
-                decoded.and_then(|frame| Record::decode(frame.header.kind, frame.payload).ok());
-            if let Some(record) = record {
-                history.push(&record);
-            }
-        }
-        Ok(history)
+    fn history(&self, cut: &RecoveredRun, plan: &Plan) -> Result<History, SpoolError> {
+        let of = |frames: &[SpooledFrame]| {
+            History::of_frames(frames.iter().map(|frame| &frame.bytes[..]))
+        };
+        let newest = self.spool.newest(&cut.run, &KINDS, |frames| !of(frames).reads_on(plan))?;
+        Ok(of(&newest))
     }
 
     /// Sees that the board still serves the plan that was recorded, and samples.

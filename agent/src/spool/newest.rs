@@ -28,9 +28,9 @@ impl Spool {
         }
     }
 
-    /// Frames of the run whose kind is one of `kinds`, in the order of the
-    /// log, from a segment on behind which one of each of `needed` lies; all
-    /// of them where there is no such segment. What a segment holds behind the line
+    /// Frames of the run whose kind is one of `kinds`, in the order of the log, from
+    /// a segment on with which they are enough; all of them where there is no such
+    /// segment. What a segment holds behind the line
     /// that the next one draws does not count, as for every reader: its sync failed,
     /// and the record of where the epoch ended denies it.
     ///
@@ -42,7 +42,7 @@ impl Spool {
         &self,
         run: &RunId,
         kinds: &[u8],
-        needed: &[u8],
+        mut are_enough: impl FnMut(&[SpooledFrame]) -> bool,
     ) -> Result<Vec<SpooledFrame>, SpoolError> {
         let log = self.log(run)?;
         let segments = log.state().segments.clone();
@@ -74,8 +74,7 @@ impl Spool {
             }
             frames.append(&mut newest);
             newest = frames;
-            let has = |kind: &u8| newest.iter().any(|frame| frame.header.kind == *kind);
-            if needed.iter().all(has) {
+            if are_enough(&newest) {
                 break;
             }
         }

@@ -16,10 +16,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use wattline_agent::campaign::resume::{KINDS, NEEDED};
+use wattline_agent::campaign::resume::KINDS;
 use wattline_agent::clock::{Clock, SystemClock};
-use wattline_agent::spool::{DiskStorage, RunLog, Spool};
-use wattline_protocol::record::RunId;
+use wattline_agent::spool::{DiskStorage, RunLog, Spool, SpooledFrame};
+use wattline_protocol::record::{RunId, kind};
 use wattline_tests::{Agent, AgentFlags, Sandbox};
 
 use crate::figure::Figure;
@@ -138,7 +138,11 @@ fn restart(seed: u64) -> Result<(f64, f64), String> {
     let spool = open(&flags.spool)?;
     spool.raise_epoch("measure").map_err(words)?;
     let log = spool.resume_run(&run_id()?).map_err(words)?;
-    let newest = spool.newest(log.run(), &KINDS, &NEEDED).map_err(words)?;
+    let are_enough = |frames: &[SpooledFrame]| {
+        let has = |kind: &u8| frames.iter().any(|frame| frame.header.kind == *kind);
+        [kind::TRIAL_START, kind::WINDOW_OPEN].iter().all(has)
+    };
+    let newest = spool.newest(log.run(), &KINDS, are_enough).map_err(words)?;
     let sampling = SystemClock.now() - begun;
     if newest.is_empty() {
         return Err("the run has no history".to_owned());

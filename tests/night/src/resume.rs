@@ -4,13 +4,12 @@
 //! cut run goes on where the shipping [`History`] says, any other is closed, and
 //! so is one that the board can serve no longer. Judges nothing.
 
-use wattline_agent::campaign::resume::{History, KINDS, NEEDED, Next, Resumption};
+use wattline_agent::campaign::resume::{History, KINDS, Next, Resumption};
 use wattline_agent::campaign::state::Campaign;
 use wattline_agent::recorder::writer::Writer;
 use wattline_agent::server::cut;
-use wattline_agent::spool::{RecoveredRun, SpoolError};
+use wattline_agent::spool::{RecoveredRun, SpoolError, SpooledFrame};
 use wattline_protocol::command::Refusal;
-use wattline_protocol::frame;
 use wattline_protocol::record::{Notice, NoticeKind, Plan, Record, RunOutcome, kind};
 use wattline_protocol::units::BoardTime;
 
@@ -58,7 +57,7 @@ impl Board {
         let Some(plan) = plan_of(cut) else {
             return self.close(agent, cut, Vec::new(), RunOutcome::Failed, t, ledger);
         };
-        let history = match history(agent, cut) {
+        let history = match history(agent, cut, &plan) {
             Ok(history) => history,
             Err(error) => return trace!("run {run} waits for the next start: {error}"),
         };
@@ -138,16 +137,11 @@ fn open(
     Some(recording)
 }
 
-fn history(agent: &Agent, cut: &RecoveredRun) -> Result<History, SpoolError> {
-    let mut history = History::default();
-    for spooled in agent.spool.newest(&cut.run, &KINDS, &NEEDED)? {
-        if let Ok(frame) = frame::decode(&spooled.bytes)
-            && let Ok(record) = Record::decode(frame.header.kind, frame.payload)
-        {
-            history.push(&record);
-        }
-    }
-    Ok(history)
+fn history(agent: &Agent, cut: &RecoveredRun, plan: &Plan) -> Result<History, SpoolError> {
+    let of =
+        |frames: &[SpooledFrame]| History::of_frames(frames.iter().map(|frame| &frame.bytes[..]));
+    let newest = agent.spool.newest(&cut.run, &KINDS, |frames| !of(frames).reads_on(plan))?;
+    Ok(of(&newest))
 }
 
 /// The plan as the run's first records have it; none where one of them is lost.
