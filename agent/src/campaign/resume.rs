@@ -12,7 +12,7 @@
 //! A sync that failed may leave a later page on the disk and not an earlier one: a
 //! trial's mark without the end of the trial before it. That one is made again too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wattline_protocol::frame;
 use wattline_protocol::planted;
@@ -45,7 +45,10 @@ pub struct History {
     trial: Option<Begun>,
     /// Newest attempt of each trial whose mark is among the records.
     attempts: BTreeMap<u32, u16>,
-    /// The trial whose end is the newest.
+    /// Trials whose first mark is among them.
+    firsts: BTreeSet<u32>,
+    /// The trials whose mark and whose end are the newest.
+    last_mark: Option<u32>,
     last_end: Option<u32>,
     has_window: bool,
     next_window: u32,
@@ -68,8 +71,8 @@ struct Begun {
 enum Before {
     /// No mark or end of a trial is among the records.
     Unread,
-    /// The newest end is this trial's; `None`: there is a mark and no end.
-    End(Option<u32>),
+    /// The trials of the newest mark and of the newest end, where there is one.
+    Seen { mark: Option<u32>, end: Option<u32> },
 }
 
 /// How a run goes on.
@@ -111,13 +114,14 @@ impl History {
         history
     }
 
-    /// True where records before these are needed, if the run has any: to see the last
-    /// mark and window, and whether the trial before the last mark came to its end.
+    /// True where records before these are needed, if the run has any: to see the first
+    /// mark of the last trial, the last window, and whether the trial before that mark
+    /// came to its end.
     #[must_use]
     pub fn reads_on(&self, plan: &Plan) -> bool {
         let Some(begun) = self.trial else { return true };
-        let is_marked = self.attempts.contains_key(&begun.trial);
-        let in_doubt = begun.before == Before::Unread && before_in(plan, &begun).is_some();
+        let is_marked = self.firsts.contains(&begun.trial);
+        let in_doubt = begun.before == Before::Unread && before_in(plan, begun.trial).is_some();
         !self.has_window || !is_marked || in_doubt
     }
 
@@ -127,10 +131,14 @@ impl History {
             Record::TrialStart(start) => {
                 let attempt = start.attempt;
                 let before = match self.trial {
-                    Some(_) => Before::End(self.last_end),
+                    Some(_) => Before::Seen { mark: self.last_mark, end: self.last_end },
                     None => Before::Unread,
                 };
                 self.attempts.insert(start.trial, attempt);
+                if attempt == 0 {
+                    self.firsts.insert(start.trial);
+                }
+                self.last_mark = Some(start.trial);
                 self.trial = Some(Begun { trial: start.trial, attempt, end: None, before });
             }
             Record::TrialEnd(end) => {
@@ -183,7 +191,7 @@ impl History {
     fn point(&self, plan: &Plan, now: BoardTime, broken: &mut Vec<Record>) -> StartPoint {
         let window = self.next_window;
         let Some(begun) = self.trial else {
-            return StartPoint { trial: 0, attempt: 0, window };
+            return StartPoint { window, ..StartPoint::default() };
         };
         let Begun { trial, attempt, end, .. } = begun;
         let place = plan.trials.iter().position(|planned| planned.trial == trial);
@@ -199,7 +207,7 @@ impl History {
         if let Some((before, made)) = lost {
             let attempt = made.saturating_add(1);
             if attempt < ATTEMPTS_MAX {
-                return StartPoint { trial: before, attempt, window };
+                return self.from(plan, before, attempt);
             }
             // What is recorded of the trial after it stays the newest.
             let trial = plan.trials.get(before).map_or(0, |planned| planned.trial);
@@ -209,30 +217,39 @@ impl History {
         }
         let again = end.unwrap_or(aborted) == aborted && attempt.saturating_add(1) < ATTEMPTS_MAX;
         if again && !planted!("a broken trial is not made again") {
-            StartPoint { trial: place, attempt: attempt + 1, window }
+            self.from(plan, place, attempt + 1)
         } else {
             let next = place.saturating_add(1 + usize::from(planted!("a trial is left out")));
-            StartPoint { trial: next, attempt: 0, window }
+            self.from(plan, next, self.next_attempt(plan, next))
         }
+    }
+
+    fn from(&self, plan: &Plan, trial: usize, attempt: u16) -> StartPoint {
+        let following = self.next_attempt(plan, trial.saturating_add(1));
+        StartPoint { trial, attempt, following, window: self.next_window }
+    }
+
+    /// The attempt that comes next at a place of the plan: no mark is made twice.
+    fn next_attempt(&self, plan: &Plan, place: usize) -> u16 {
+        let made = plan.trials.get(place).and_then(|planned| self.attempts.get(&planned.trial));
+        made.map_or(0, |attempt| attempt.saturating_add(1))
     }
 
     /// The place of the trial before the last mark and how often it was tried, where
     /// its end is missing: it was lost, for a mark is made only behind the end before it.
     fn lost_before(&self, plan: &Plan, begun: &Begun) -> Option<(usize, u16)> {
-        let (place, trial) = before_in(plan, begun)?;
-        let is_lost = matches!(begun.before, Before::End(end) if end != Some(trial));
+        let (place, trial) = before_in(plan, begun.trial)?;
+        let Before::Seen { mark, end } = begun.before else { return None };
+        // Behind an attempt at the same trial stands the end of that attempt.
+        let follows = begun.attempt == 0 || mark == Some(trial);
         let made = self.attempts.get(&trial).copied().unwrap_or(0);
-        is_lost.then_some((place, made))
+        (follows && end != Some(trial)).then_some((place, made))
     }
 }
 
-/// Place and number of the trial before this one in the plan; `None` for the first, and
-/// for an attempt behind another, before which stands the end of that.
-fn before_in(plan: &Plan, begun: &Begun) -> Option<(usize, u32)> {
-    if begun.attempt > 0 {
-        return None;
-    }
-    let place = plan.trials.iter().position(|planned| planned.trial == begun.trial)?;
+/// Place and number of the trial before this one in the plan; `None` for the first.
+fn before_in(plan: &Plan, trial: u32) -> Option<(usize, u32)> {
+    let place = plan.trials.iter().position(|planned| planned.trial == trial)?;
     let before = place.checked_sub(1)?;
     Some((before, plan.trials.get(before)?.trial))
 }
@@ -292,7 +309,7 @@ mod tests {
     }
 
     fn point(trial: usize, attempt: u16, window: u32) -> StartPoint {
-        StartPoint { trial, attempt, window }
+        StartPoint { trial, attempt, window, following: 0 }
     }
 
     const ABORTED: TrialOutcome = TrialOutcome::Failed(FailureCause::AgentEnded);
@@ -331,14 +348,24 @@ mod tests {
         let measured = |trial| end(trial, TrialOutcome::Measured);
         let lost = [start(0, 0), measured(0), start(1, 0), open(3), close(3), start(2, 0)];
         let first = resumed(&lost);
-        assert_eq!(first.from, point(1, 1, 4));
+        // The trial behind it has had its first attempt.
+        let back = |attempt| StartPoint { following: 1, ..point(1, attempt, 4) };
+        assert_eq!(first.from, back(1));
         assert_eq!(first.broken, [end(2, ABORTED)]);
         // Cut again before the new attempt's mark is durable: the same.
         let again = [&lost[..], &[end(2, ABORTED)]].concat();
-        assert_eq!(resumed(&again).from, point(1, 1, 4));
-        // Made: the trial behind it comes next, from its beginning.
-        let made = [&again[..], &[start(1, 1), measured(1), start(2, 0)]].concat();
+        assert_eq!(resumed(&again).from, back(1));
+        // Cut in the new attempt, and behind it.
+        let anew = [&again[..], &[start(1, 1)]].concat();
+        assert_eq!(resumed(&anew).from, back(2));
+        let made = [&anew[..], &[measured(1)]].concat();
         assert_eq!(resumed(&made).from, point(2, 1, 4));
+        let next = [&made[..], &[start(2, 1)]].concat();
+        assert_eq!(resumed(&next).from, point(2, 2, 4));
+        // The same loss once more.
+        let once_more = [&anew[..], &[start(2, 1)]].concat();
+        let back_again = StartPoint { attempt: 2, following: 2, ..back(1) };
+        assert_eq!(resumed(&once_more).from, back_again);
         // Broken every time: given up.
         let broken = [start(1, ATTEMPTS_MAX - 1), open(3), start(2, 0)];
         let given_up = resumed(&broken);
@@ -361,7 +388,9 @@ mod tests {
         let seen = [&[end(1, TrialOutcome::Measured)], &newest[..]].concat();
         assert!(!of(&seen).reads_on(&plan));
         assert!(!of(&[start(0, 0), open(0)]).reads_on(&plan), "none comes before the first");
-        assert!(!of(&[open(0), start(2, 1)]).reads_on(&plan), "behind an attempt is its end");
+        let attempts = [start(2, 0), open(0), end(2, ABORTED), start(2, 1)];
+        assert!(of(&attempts[1..]).reads_on(&plan), "its first mark is not there");
+        assert!(!of(&attempts).reads_on(&plan));
     }
 
     #[test]

@@ -134,6 +134,8 @@ pub struct StartPoint {
     pub trial: usize,
     /// Which attempt at that trial, from 0.
     pub attempt: u16,
+    /// Which attempt at the trial behind it: not 0 where that was begun already.
+    pub following: u16,
     /// Number of the next window: no number of a run is given twice.
     pub window: u32,
 }
@@ -167,6 +169,7 @@ pub struct Campaign {
     phase: Phase,
     next_trial: usize,
     attempt: u16,
+    following: u16,
     windows: u32,
     last_baseline: BoardTime,
     stopping: Option<Stopping>,
@@ -191,6 +194,7 @@ impl Campaign {
             phase: Phase::Settling { place: BaselinePlace::Before, until: now + SETTLE },
             next_trial: from.trial,
             attempt: from.attempt,
+            following: from.following,
             windows: from.window,
             last_baseline: now,
             stopping: None,
@@ -450,7 +454,7 @@ impl Campaign {
         let trial = self.trial_number().unwrap_or_default();
         let end = TrialEnd { trial, at: now, outcome, peak_memory_bytes, warm_up };
         self.next_trial += 1;
-        self.attempt = 0;
+        self.attempt = std::mem::take(&mut self.following);
         let mut effects = vec![Effect::Record(end.into())];
         effects.extend(self.next(now));
         effects
