@@ -268,8 +268,8 @@ mod tests {
 
     #[test]
     fn a_refused_combination_is_told_from_a_failed_one() {
-        assert!(is_too_much(&Err(from_errno(at_40(), 95))));
-        assert!(!is_too_much(&Err(from_errno(at_40(), 110))));
+        assert!(is_too_much::<usize>(&Err(from_errno(at_40(), 95))));
+        assert!(!is_too_much::<usize>(&Err(from_errno(at_40(), 110))));
         assert!(!is_too_much(&Ok(2)));
     }
 }
