@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -129,8 +129,13 @@ impl Guest {
     /// Pulls the plug: what the guest has not written to its disk is gone. The
     /// chips lose their supply as well.
     pub fn cut_power(&mut self) {
+        let socket = self.sandbox.path("i2c");
+        let inode = || fs::metadata(&socket).ok().map(|socket| socket.ino());
+        let before = inode();
         // Dropped is killed.
         self.qemu = None;
+        // The bus hears of it and waits for the next guest at a socket of its own.
+        until("the bus is served anew", || inode().filter(|_| inode() != before).map(drop));
     }
 
     /// Starts the machine and waits until it lets the user in.
