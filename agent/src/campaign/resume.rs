@@ -47,9 +47,10 @@ pub struct History {
     attempts: BTreeMap<u32, u16>,
     /// Trials whose first mark is among them.
     firsts: BTreeSet<u32>,
-    /// The trials whose mark and whose end are the newest.
+    /// The trial whose mark is the newest.
     last_mark: Option<u32>,
-    last_end: Option<u32>,
+    /// Trials whose end stands behind their newest mark.
+    ended_trials: BTreeSet<u32>,
     has_window: bool,
     next_window: u32,
     open_window: Option<u32>,
@@ -71,8 +72,8 @@ struct Begun {
 enum Before {
     /// No mark or end of a trial is among the records.
     Unread,
-    /// The trials of the newest mark and of the newest end, where there is one.
-    Seen { mark: Option<u32>, end: Option<u32> },
+    /// The trial of the newest mark, where there is one beside ends.
+    Seen(Option<u32>),
 }
 
 /// How a run goes on.
@@ -131,7 +132,7 @@ impl History {
             Record::TrialStart(start) => {
                 let attempt = start.attempt;
                 let before = match self.trial {
-                    Some(_) => Before::Seen { mark: self.last_mark, end: self.last_end },
+                    Some(_) => Before::Seen(self.last_mark),
                     None => Before::Unread,
                 };
                 self.attempts.insert(start.trial, attempt);
@@ -139,6 +140,7 @@ impl History {
                     self.firsts.insert(start.trial);
                 }
                 self.last_mark = Some(start.trial);
+                self.ended_trials.remove(&start.trial);
                 self.trial = Some(Begun { trial: start.trial, attempt, end: None, before });
             }
             Record::TrialEnd(end) => {
@@ -147,7 +149,7 @@ impl History {
                     begun.map_or((0, Before::Unread), |begun| (begun.attempt, begun.before));
                 let outcome = Some(end.outcome);
                 self.trial = Some(Begun { trial: end.trial, attempt, end: outcome, before });
-                self.last_end = Some(end.trial);
+                self.ended_trials.insert(end.trial);
             }
             Record::WindowOpen(open) => {
                 self.has_window = true;
@@ -239,11 +241,11 @@ impl History {
     /// its end is missing: it was lost, for a mark is made only behind the end before it.
     fn lost_before(&self, plan: &Plan, begun: &Begun) -> Option<(usize, u16)> {
         let (place, trial) = before_in(plan, begun.trial)?;
-        let Before::Seen { mark, end } = begun.before else { return None };
-        // Behind an attempt at the same trial stands the end of that attempt.
+        let Before::Seen(mark) = begun.before else { return None };
+        // What stands before another attempt is no trial that came before it.
         let follows = begun.attempt == 0 || mark == Some(trial);
         let made = self.attempts.get(&trial).copied().unwrap_or(0);
-        (follows && end != Some(trial)).then_some((place, made))
+        (follows && !self.ended_trials.contains(&trial)).then_some((place, made))
     }
 }
 
@@ -366,6 +368,9 @@ mod tests {
         let once_more = [&anew[..], &[start(2, 1)]].concat();
         let back_again = StartPoint { attempt: 2, following: 2, ..back(1) };
         assert_eq!(resumed(&once_more).from, back_again);
+        // The first mark of an attempt rotted: nothing says that the end before it did.
+        let rotten = [start(1, 0), measured(1), end(2, ABORTED), start(2, 1)];
+        assert_eq!(resumed(&rotten).from, point(2, 2, 0));
         // Broken every time: given up.
         let broken = [start(1, ATTEMPTS_MAX - 1), open(3), start(2, 0)];
         let given_up = resumed(&broken);
