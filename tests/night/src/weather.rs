@@ -250,9 +250,9 @@ fn is_last_whole(disk: &ModelStorage, name: &str) -> bool {
         "epoch.1" => "epoch.0",
         _ => return false,
     };
-    !read(disk, other)
-        .split_last_chunk::<4>()
-        .is_some_and(|(body, crc)| crc32c::crc32c(body) == u32::from_le_bytes(*crc))
+    let bytes = read(disk, other);
+    let Some((body, crc)) = bytes.split_last_chunk::<4>() else { return true };
+    crc32c::crc32c(body) != u32::from_le_bytes(*crc)
 }
 
 /// Books all frames that touch these bytes of a segment as damaged.
