@@ -130,12 +130,13 @@ impl Guest {
     /// chips lose their supply as well.
     pub fn cut_power(&mut self) {
         let socket = self.sandbox.path("i2c");
-        let inode = || fs::metadata(&socket).ok().map(|socket| socket.ino());
-        let before = inode();
+        // Numbers of files come again, times of their making do not.
+        let made = || fs::metadata(&socket).ok().map(|made| (made.ctime(), made.ctime_nsec()));
+        let before = made();
         // Dropped is killed.
         self.qemu = None;
         // The bus hears of it and waits for the next guest at a socket of its own.
-        until("the bus is served anew", || inode().filter(|_| inode() != before).map(drop));
+        until("the bus is served anew", || made().filter(|_| made() != before).map(drop));
     }
 
     /// Starts the machine and waits until it lets the user in.
