@@ -17,6 +17,9 @@ use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestAddressSpace, GuestMemoryAtomic, GuestMemoryMmap};
 use vmm_sys_util::epoll::EventSet;
+use vmm_sys_util::event::{
+    EventConsumer, EventFlag, EventNotifier, new_event_consumer_and_notifier,
+};
 
 use crate::log::Part;
 use crate::wire::Wire;
@@ -219,6 +222,11 @@ impl VhostUserBackendMut for Adapter {
         // A ring that is set up anew holds nothing of the one before.
         self.open.clear();
         Ok(())
+    }
+
+    /// Without it the worker never ends when a guest goes, and no other is served.
+    fn exit_event(&self, _thread: usize) -> Option<(EventConsumer, EventNotifier)> {
+        new_event_consumer_and_notifier(EventFlag::NONBLOCK).ok()
     }
 
     fn handle_event(
