@@ -17,7 +17,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use wattline_protocol::frame;
 use wattline_protocol::record::{Record, RunOutcome, TrialOutcome};
-use wattline_tests::{Frames, program, until_within};
+use wattline_tests::{Frames, program, until, until_within};
 use wattline_virtual_board::guest::{Guest, PATIENCE};
 use wattline_virtual_board::rails;
 
@@ -138,6 +138,7 @@ fn disturb(guest: &Guest, run: &str) {
          \"systemctl restart ssh; pkill -f 'sshd: board@'\"; sleep 0.1",
     );
     sampled(guest);
+    until("the board lets its user in again", || (guest.sh("true").code == Some(0)).then_some(()));
     println!("sshd restarted");
     let _ = guest.root("systemctl kill --signal KILL --kill-who main wattline-agent");
     sampled(guest);
