@@ -16,7 +16,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use wattline_protocol::frame;
-use wattline_protocol::record::{FailureCause, Record, RunOutcome, TrialOutcome};
+use wattline_protocol::record::{Record, RunOutcome, TrialOutcome};
 use wattline_tests::{Frames, program, until, until_within};
 use wattline_virtual_board::guest::{Guest, PATIENCE};
 use wattline_virtual_board::rails;
@@ -170,8 +170,7 @@ fn assert_holes_are_stated(frames: &Frames, gaps: &[(u32, u32, u64, u64)]) {
     println!("{} frames in {} streams, {holes} holes, all stated", frames.count(), next.len());
 }
 
-/// Every trial is measured once or failed for a stated reason, every start has its
-/// epoch's end but the last.
+/// Every trial is measured once, every start has its epoch's end but the last.
 fn assert_is_complete(records: &[Record]) {
     let (mut measured, mut failed) = (Vec::new(), BTreeMap::new());
     let (mut starts, mut ended, mut ends) = (0, 0, Vec::new());
@@ -180,7 +179,6 @@ fn assert_is_complete(records: &[Record]) {
             Record::TrialEnd(end) if end.outcome == TrialOutcome::Measured => {
                 measured.push(end.trial);
             }
-            // The agent's own end is followed by another attempt.
             Record::TrialEnd(end) => {
                 let _ = failed.insert(end.trial, end.outcome);
             }
@@ -193,14 +191,9 @@ fn assert_is_complete(records: &[Record]) {
     measured.sort_unstable();
     failed.retain(|trial, _| !measured.contains(trial));
     println!("not measured: {failed:?}");
-    let again = TrialOutcome::Failed(FailureCause::AgentEnded);
-    assert!(failed.values().all(|outcome| *outcome != again), "{failed:?}");
-    let mut all: Vec<u32> = measured.iter().chain(failed.keys()).copied().collect();
-    all.sort_unstable();
-    assert_eq!(all, (0..TRIALS).collect::<Vec<_>>(), "trials with an end, each once");
-    assert!(measured.len() > all.len() / 2, "a full disk is no reason for so many: {failed:?}");
+    assert_eq!(measured, (0..TRIALS).collect::<Vec<_>>(), "trials measured; {failed:?}");
     assert_eq!(ends, [RunOutcome::Complete]);
     // Upgrade, rollback, the broken version, the kill and two power cuts.
     assert!(starts >= 6 && ended >= starts - 1, "{starts} starts, {ended} ends of epochs");
-    println!("{} of {TRIALS} trials measured, {starts} starts of the run", measured.len());
+    println!("{TRIALS} trials measured once, {starts} starts of the run");
 }
